@@ -1,0 +1,70 @@
+"""Measure a pocket model's prompt-following: `python bench/pocket_accuracy.py --per-kind 120 --held-out 30`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from diffusers import StableDiffusionPipeline  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from engines.pocket.accuracy import Report, measure, trials  # noqa: E402
+
+
+def main() -> None:
+    """Draw, judge, print a table; with `--json` and `--mistakes` keep numbers and wrong pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "engines/pocket/weights/pocket-sd15")
+    parser.add_argument("--per-kind", type=int, default=120, help="prompts of each kind, combinations seen in training")
+    parser.add_argument("--held-out", type=int, default=40, help="prompts of each kind with an unseen combination")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--mistakes", type=Path, help="folder for the pictures that were judged wrong")
+    options = parser.parse_args()
+    pipeline = StableDiffusionPipeline.from_pretrained(options.folder, dtype=torch.float32, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    size = pipeline.unet.config.sample_size * 8
+    tests = list(trials(options.per_kind, options.held_out))
+
+    def on_batch(done: int, batch: list, images: list[Image.Image], verdicts: list) -> None:
+        print(f"\r{done}/{len(tests)}", end="", file=sys.stderr, flush=True)
+        if options.mistakes is None:
+            return
+        options.mistakes.mkdir(parents=True, exist_ok=True)
+        for trial, image, verdict in zip(batch, images, verdicts, strict=True):
+            if not verdict.correct:
+                image.save(options.mistakes / f"{trial.kind}-{trial.prompt.replace(' ', '_').replace(',', '')}.png")
+
+    report = measure(pipeline, tests, size=size, steps=options.steps, guidance=options.guidance, on_batch=on_batch)
+    print(file=sys.stderr)
+    print(table(report))
+    if options.json:
+        options.json.write_text(json.dumps(numbers(report, options.steps, options.guidance), indent=2) + "\n")
+
+
+def table(report: Report) -> str:
+    """The report as Markdown."""
+    lines = ["| kind | seen combinations | unseen combinations |", "|---|---|---|"]
+    for kind, tally in report.seen.items():
+        lines.append(f"| {kind} | {tally} | {report.held_out.get(kind, '')} |")
+    pooled = report.pooled(report.held_out) if report.held_out else ""
+    lines.append(f"| all | {report.pooled(report.seen)} | {pooled} |")
+    lines += ["", "| skill | right |", "|---|---|"]
+    lines += [f"| {skill} | {tally} |" for skill, tally in report.skills.items()]
+    return "\n".join(lines)
+
+
+def numbers(report: Report, steps: int, guidance: float) -> dict:
+    """The report as plain values: [right, total] each."""
+    groups = {"seen": report.seen, "held_out": report.held_out, "skills": report.skills}
+    plain = {name: {key: [t.right, t.total] for key, t in group.items()} for name, group in groups.items()}
+    return {"steps": steps, "guidance": guidance, "scheduler": "dpmpp_2m_karras", **plain}
+
+
+if __name__ == "__main__":
+    main()

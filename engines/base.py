@@ -1,0 +1,56 @@
+"""What an engine promises. Light to import: no torch here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from studio.domain.catalogue import Checkpoint
+from studio.domain.request import ResolvedRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Told after each sampler step: `step` of `total` are done. `preview()` decodes the picture so far (128 px or so);
+    call it only from inside the callback, and only when somebody looks."""
+
+    step: int
+    total: int
+    preview: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A finished image with what it cost: `seconds` by phase (`text`, `denoise`, `decode`, `total`) and the process's
+    peak resident memory while it was made, in MB. `environment` names device, dtype, versions, checkpoint hash."""
+
+    image: Image.Image
+    seconds: dict[str, float]
+    peak_memory_mb: float
+    environment: dict[str, str]
+
+
+class Engine(Protocol):
+    """Makes pictures. One engine holds the pipelines of one device; calls come from one worker thread."""
+
+    def generate(
+        self,
+        request: ResolvedRequest,
+        prompts: tuple[str, str],
+        *,
+        cancelled: Callable[[], bool],
+        on_step: Callable[[Step], None],
+    ) -> Picture:
+        """Make the one picture of a `single` recipe. `prompts` are the texts as run: (prompt, negative prompt).
+
+        Raises:
+            JobCancelled: within one step of `cancelled()` turning true.
+            GenerationFailed: values that are not finite.
+            NotFound, CorruptModel, DownloadFailed: the checkpoint cannot be loaded.
+        """
+        ...
+
+    def preload(self, checkpoint: Checkpoint) -> None:
+        """Load a checkpoint ahead of the first request."""
+        ...

@@ -1,0 +1,63 @@
+"""Which device and number format to compute in, decided by what is here and, on CPUs, by a short measurement."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from studio.domain.errors import InvalidRequest
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BF16_MARGIN = 1.5
+"""How many times faster bf16 must be on a CPU before its rounding is worth it. CPUs either have fast bf16 matrix units
+(3 to 8 times measured) or emulate them (0.5 times measured), so the choice does not waver between runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A torch device with the number format that large models use on it."""
+
+    name: str
+    dtype: torch.dtype
+
+
+def choose_device(device: str = "auto", dtype: str = "auto") -> Device:
+    """Pick the device and dtype; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        InvalidRequest: a name that is unknown or not available here.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    name = available[0] if device == "auto" else device
+    if name not in available:
+        raise InvalidRequest(f"Device {device!r} is not available here.", f"Available: auto, {', '.join(available)}.")
+    if dtype == "auto":
+        return Device(name=name, dtype=_automatic_dtype(name))
+    if dtype not in DTYPES:
+        raise InvalidRequest(f"Number format {dtype!r} is unknown.", f"Known: auto, {', '.join(DTYPES)}.")
+    return Device(name=name, dtype=DTYPES[dtype])
+
+
+def _automatic_dtype(name: str) -> torch.dtype:
+    if name != "cpu":
+        return torch.float16
+    return (
+        torch.bfloat16
+        if _matmul_seconds(torch.bfloat16) * BF16_MARGIN < _matmul_seconds(torch.float32)
+        else torch.float32
+    )
+
+
+def _matmul_seconds(dtype: torch.dtype, side: int = 1024) -> float:
+    """Best of five products of two `side` × `side` matrices, after one to warm up."""
+    matrix = torch.ones(side, side, dtype=dtype)
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        matrix @ matrix
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

@@ -1,0 +1,131 @@
+"""How often a pocket pipeline draws what it was told, judged by the checker."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from PIL import Image
+from scipy.stats import binomtest
+
+from engines.pocket.checker import Verdict, judge
+from engines.pocket.grammar import paraphrase, says_background
+from engines.pocket.sampling import MIXTURE, sample_scene
+from engines.pocket.world import Scene
+
+TEST_SEED = 20_261_121
+"""Base of the seeds of test prompts; training draws from other sequences."""
+
+SKILLS = ("presence", "colour", "shape", "count", "relation", "place", "size", "background")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One test prompt with the scene it means."""
+
+    kind: str
+    is_held_out: bool
+    scene: Scene
+    prompt: str
+    seed: int
+
+
+@dataclass
+class Tally:
+    """Successes and trials; `interval` is Wilson's at 95 %."""
+
+    right: int = 0
+    total: int = 0
+
+    def add(self, is_right: bool) -> None:
+        self.right += is_right
+        self.total += 1
+
+    @property
+    def rate(self) -> float:
+        return self.right / self.total if self.total else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        bounds = binomtest(self.right, self.total).proportion_ci(method="wilson")
+        return float(bounds.low), float(bounds.high)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}] (n = {self.total})"
+
+
+@dataclass
+class Report:
+    """Fully right pictures by kind, seen and held out; each skill over the trials that ask for it."""
+
+    seen: dict[str, Tally] = field(default_factory=dict)
+    held_out: dict[str, Tally] = field(default_factory=dict)
+    skills: dict[str, Tally] = field(default_factory=dict)
+
+    def add(self, trial: Trial, verdict: Verdict) -> None:
+        group = self.held_out if trial.is_held_out else self.seen
+        group.setdefault(trial.kind, Tally()).add(verdict.correct)
+        for skill in SKILLS:
+            answer = getattr(verdict, skill)
+            if answer is not None:
+                self.skills.setdefault(skill, Tally()).add(answer)
+
+    @staticmethod
+    def pooled(group: dict[str, Tally]) -> Tally:
+        """All kinds of a group together."""
+        return Tally(right=sum(t.right for t in group.values()), total=sum(t.total for t in group.values()))
+
+
+def trials(per_kind: int, held_out_per_kind: int, base_seed: int = TEST_SEED) -> Iterator[Trial]:
+    """Draw test prompts, paraphrased as people would, each naming its background so that it can be judged."""
+    for kind_index, kind in enumerate(MIXTURE):
+        for is_held_out, count in ((False, per_kind), (True, held_out_per_kind)):
+            for index in range(count):
+                rng = np.random.default_rng([base_seed, kind_index, is_held_out, index])
+                scene = sample_scene(rng, kind, is_held_out)
+                prompt = paraphrase(scene, rng)
+                while not says_background(prompt, scene):
+                    prompt = paraphrase(scene, rng)
+                seed = int(rng.integers(2**32))
+                yield Trial(kind=kind, is_held_out=is_held_out, scene=scene, prompt=prompt, seed=seed)
+
+
+def draw(pipeline: Any, batch: list[Trial], size: int, steps: int, guidance: float) -> list[Image.Image]:
+    """Make the pictures of a batch with a plain diffusers pipeline and DPM++ 2M Karras."""
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
+        pipeline.scheduler.config, use_karras_sigmas=True, algorithm_type="dpmsolver++", solver_order=2
+    )
+    return pipeline(
+        [trial.prompt for trial in batch],
+        width=size,
+        height=size,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=[torch.Generator("cpu").manual_seed(trial.seed) for trial in batch],
+    ).images
+
+
+def measure(
+    pipeline: Any,
+    tests: list[Trial],
+    *,
+    size: int = 128,
+    steps: int = 25,
+    guidance: float = 5.0,
+    batch_size: int = 10,
+    on_batch: Callable[[int, list[Trial], list[Image.Image], list[Verdict]], None] | None = None,
+) -> Report:
+    """Draw and judge every test; `on_batch` is told how many are done and what came of the last ones."""
+    report = Report()
+    for start in range(0, len(tests), batch_size):
+        batch = tests[start : start + batch_size]
+        images = draw(pipeline, batch, size, steps, guidance)
+        verdicts = [judge(image, trial.scene) for image, trial in zip(images, batch, strict=True)]
+        for trial, verdict in zip(batch, verdicts, strict=True):
+            report.add(trial, verdict)
+        if on_batch is not None:
+            on_batch(start + len(batch), batch, images, verdicts)
+    return report

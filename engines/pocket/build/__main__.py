@@ -1,0 +1,70 @@
+"""`python -m engines.pocket.build`: train pocket-sd15 from nothing, or go on where the last run was stopped.
+
+Stages: vae → text → latents → unet → tiny → folder. Each keeps checkpoints in the work folder; a finished one is
+skipped. Everything is drawn from the seed, so two runs on one machine make the same weights.
+"""
+
+import argparse
+import logging
+import time
+from pathlib import Path
+
+import torch
+
+from engines.pocket.build.assemble import save_pipeline
+from engines.pocket.build.autoencoder import normalise_latents, train_autoencoder
+from engines.pocket.build.denoiser import cache_latents, new_unet, train_denoiser
+from engines.pocket.build.loop import Plan
+from engines.pocket.build.text import build_tokenizer, pretrain_text_encoder
+from engines.pocket.build.tiny import train_tiny_autoencoder
+
+logger = logging.getLogger(__name__)
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+SIZE_PX = 128
+
+
+def main() -> None:
+    """Run the stages from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m engines.pocket.build", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("data/pocket-build/pocket-sd15"), help="checkpoints go here")
+    parser.add_argument("--out", type=Path, default=WEIGHTS / "pocket-sd15", help="the finished diffusers folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vae-steps", type=int, default=4500)
+    parser.add_argument("--text-steps", type=int, default=1200)
+    parser.add_argument("--scenes", type=int, default=32_000, help="scenes whose latents are cached")
+    parser.add_argument("--unet-steps", type=int, default=7000)
+    parser.add_argument("--tiny-steps", type=int, default=1500)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    build(options)
+
+
+def build(options: argparse.Namespace) -> None:
+    """Train every part that is not finished and write the folder."""
+    work: Path = options.work
+    work.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    vae = train_autoencoder(work, options.vae_steps, options.seed).eval().requires_grad_(False)
+    normalise_latents(vae)
+    tokenizer = build_tokenizer(work / "tokenizer")
+    encoder = pretrain_text_encoder(tokenizer, work, options.text_steps, seed=options.seed)
+    data = cache_latents(vae, work / "latents.pt", options.scenes, SIZE_PX, options.seed)
+    logger.info(
+        "latents: %d, mean %.3f, spread %.3f",
+        len(data.latents),
+        data.latents.float().mean(),
+        data.latents.float().std(),
+    )
+    torch.manual_seed(options.seed)
+    unet = new_unet(SIZE_PX // 8, encoder.config.hidden_size)
+    plan = Plan(name="unet", steps=options.unet_steps, learning_rate=8e-4, seed=options.seed)
+    train_denoiser(unet, encoder, tokenizer, data, work, plan)
+    tiny = train_tiny_autoencoder(data, work, options.tiny_steps, SIZE_PX, options.seed)
+    save_pipeline(options.out, vae, unet, encoder, tokenizer, tiny)
+    logger.info("%s is ready after %.0f min of this run", options.out, (time.monotonic() - started) / 60)
+
+
+if __name__ == "__main__":
+    main()

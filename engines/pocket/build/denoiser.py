@@ -1,0 +1,154 @@
+"""Train the UNet of a pocket model on cached latents, together with its text encoder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from engines.pocket.build.autoencoder import to_pixels
+from engines.pocket.build.loop import Plan, Trainee, train
+from engines.pocket.build.text import tokenize
+from engines.pocket.grammar import paraphrase
+from engines.pocket.sampling import sample_scene
+from engines.pocket.world import Scene, render
+
+CAPTION_DROPOUT = 0.1
+SNR_GAMMA = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSet:
+    """Scenes with their scaled latents `(N, 4, H/8, W/8)`, float16."""
+
+    scenes: tuple[Scene, ...]
+    latents: Tensor
+
+
+def training_scheduler() -> DDPMScheduler:
+    """SD's noise: 1000 steps, scaled-linear betas from 0.00085 to 0.012, ε-prediction (Rombach et al., 2022)."""
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+        prediction_type="epsilon",
+    )
+
+
+def new_unet(latent_size: int = 16, text_width: int = 128) -> UNet2DConditionModel:
+    """A UNet of three levels (16, 8 and 4 cells a side at 128 px) with attention in the two coarser ones.
+
+    Objects are two cells wide and more at 8 × 8, which is where words are bound to places; the finest level only draws
+    edges, and attention there would double the cost of a step.
+    """
+    unet = UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(64, 128, 192),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=text_width,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+    _zero_outputs(unet)
+    return unet
+
+
+def cache_latents(vae: AutoencoderKL, path: Path, count: int, size: int, seed: int = 0) -> LatentSet:
+    """Draw `count` training scenes and encode them, or load what the same call left at `path`."""
+    scenes = tuple(scene_at(seed, index) for index in range(count))
+    key = f"{count}-{size}-{seed}"
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        if kept["key"] == key:
+            return LatentSet(scenes=scenes, latents=kept["latents"])
+    chunks = []
+    with torch.no_grad():
+        for start in range(0, count, 32):
+            chunk = range(start, min(start + 32, count))
+            pixels = to_pixels([np.asarray(render(scenes[i], seed * 10_000_000 + i, size)) for i in chunk])
+            latents = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
+            chunks.append(latents.half())
+    latents = torch.cat(chunks)
+    torch.save({"key": key, "latents": latents}, path)
+    return LatentSet(scenes=scenes, latents=latents)
+
+
+def scene_at(seed: int, index: int) -> Scene:
+    """The `index`-th training scene."""
+    return sample_scene(np.random.default_rng([seed, 2, index]))
+
+
+def train_denoiser(
+    unet: UNet2DConditionModel,
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    data: LatentSet,
+    work: Path,
+    plan: Plan,
+    batch_size: int = 32,
+    on_log: Callable[[int, Trainee], None] | None = None,
+) -> None:
+    """Train both to the end of `plan`, resuming from `work`; leaves their moving averages in place."""
+    # Plain matmul attention: the backward of CPU scaled-dot-product attention took 41 % of a step.
+    unet.set_attn_processor(AttnProcessor())
+    unet.to(memory_format=torch.channels_last)
+    trainee = Trainee(plan, {"unet": unet, "encoder": encoder}, work, rates={"encoder": 0.2})
+    trainee.resume()
+    noise_scheduler = training_scheduler()
+    weights = snr_weights(noise_scheduler.alphas_cumprod)
+
+    def loss_at(step: int) -> Tensor:
+        rng = np.random.default_rng([plan.seed, 3, step])
+        picks = rng.integers(len(data.scenes), size=batch_size)
+        captions = ["" if rng.random() < CAPTION_DROPOUT else paraphrase(data.scenes[i], rng) for i in picks]
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        clean = data.latents[torch.from_numpy(picks)].float()
+        noise = torch.randn(clean.shape, generator=generator)
+        timesteps = spread_timesteps(batch_size, generator)
+        noisy = noise_scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
+        prompt_embeds = encoder(tokenize(tokenizer, captions)).last_hidden_state
+        noise_pred = unet(noisy, timesteps, prompt_embeds).sample
+        per_image = (noise_pred - noise).square().mean(dim=(1, 2, 3))
+        return (weights[timesteps] * per_image).mean()
+
+    for step in train(trainee, loss_at, log_every=200):
+        if on_log is not None:
+            on_log(step, trainee)
+    trainee.use_averages()
+    unet.set_default_attn_processor()
+
+
+def spread_timesteps(count: int, generator: torch.Generator) -> Tensor:
+    """One random timestep from each of `count` equal parts of 0…999: uniform, less variance than apart."""
+    offsets = torch.rand(count, generator=generator)
+    return ((torch.arange(count) + offsets) * (1000 / count)).long()
+
+
+def snr_weights(alphas_cumprod: Tensor, gamma: float = SNR_GAMMA) -> Tensor:
+    """Min-SNR-γ weight for an ε loss, min(SNR, γ) / SNR per timestep (Hang et al., 2023)."""
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    return snr.clamp(max=gamma) / snr
+
+
+def _zero_outputs(unet: UNet2DConditionModel) -> None:
+    """Begin every residual branch at zero, so that a high learning rate is stable from the first step."""
+    last = [unet.conv_out]
+    for name, module in unet.named_modules():
+        if name.endswith((".conv2", ".proj_out")):
+            last.append(module)
+    for module in last:
+        nn.init.zeros_(module.weight)
+        nn.init.zeros_(module.bias)

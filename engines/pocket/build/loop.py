@@ -1,0 +1,146 @@
+"""What every pocket training shares: schedule, moving average, and checkpoints that a kill cannot spoil."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long and how fast to train: `learning_rate` is the peak after `warmup` steps, then a cosine to 2 %."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    warmup: int = 200
+    ema_decay: float = 0.999
+    save_every_s: float = 120.0
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate at `step`, by linear warm-up and cosine decay (Loshchilov & Hutter, 2017)."""
+        warm = min(1.0, (step + 1) / self.warmup)
+        decay = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        return self.learning_rate * warm * (0.02 + 0.98 * decay)
+
+
+class Trainee:
+    """Modules in training with their optimiser and moving averages, saved and restored as one."""
+
+    def __init__(self, plan: Plan, modules: dict[str, nn.Module], folder: Path, rates: dict[str, float] | None = None):
+        self.plan = plan
+        self.modules = modules
+        self.path = folder / f"{plan.name}.pt"
+        factors = rates or {}
+        groups = [
+            {"params": [p for p in module.parameters() if p.requires_grad], "factor": factors.get(name, 1.0)}
+            for name, module in modules.items()
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        )
+        self.averages = {name: _copy_state(module) for name, module in modules.items()}
+        self.step = 0
+        self.seconds = 0.0
+
+    def update(self, loss: Tensor) -> float:
+        """Take one optimiser step on `loss`; returns the gradient norm before clipping at 1."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(parameters, 1.0))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"{self.plan.name}: gradients are not finite at step {self.step}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate(self.step) * group["factor"]
+        self.optimizer.step()
+        self.step += 1
+        decay = min(self.plan.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, module in self.modules.items():
+            _average(self.averages[name], module.state_dict(), decay)
+        return norm
+
+    def save(self) -> None:
+        """Write everything needed to go on, atomically."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "averages": self.averages,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.path)
+
+    def resume(self) -> bool:
+        """Load the last checkpoint if there is one; tells whether there was."""
+        if not self.path.exists():
+            return False
+        state = torch.load(self.path, weights_only=True)
+        self.step, self.seconds = state["step"], state["seconds"]
+        for name, module in self.modules.items():
+            module.load_state_dict(state["modules"][name])
+        self.averages = state["averages"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        logger.info("%s: resumed at step %d", self.plan.name, self.step)
+        return True
+
+    def use_averages(self) -> None:
+        """Put the moving averages in place of the trained weights."""
+        for name, module in self.modules.items():
+            module.load_state_dict(self.averages[name])
+
+
+def train(trainee: Trainee, step_loss: Callable[[int], Tensor], log_every: int = 100) -> Iterator[int]:
+    """Run `trainee` to the end of its plan, saving on the way; yields the step count at each log line."""
+    plan, losses = trainee.plan, []
+    last_save = started = time.monotonic()
+    before = trainee.seconds
+    while trainee.step < plan.steps:
+        loss = step_loss(trainee.step)
+        trainee.update(loss)
+        losses.append(float(loss.detach()))
+        now = time.monotonic()
+        trainee.seconds = before + now - started
+        if trainee.step % log_every == 0:
+            pace = trainee.seconds / trainee.step
+            left = (plan.steps - trainee.step) * pace
+            mean = sum(losses) / len(losses)
+            logger.info(
+                "%s %d/%d loss %.5f, %.0f ms a step, %.0f min left",
+                plan.name,
+                trainee.step,
+                plan.steps,
+                mean,
+                pace * 1e3,
+                left / 60,
+            )
+            losses.clear()
+            yield trainee.step
+        if now - last_save > plan.save_every_s:
+            trainee.save()
+            last_save = time.monotonic()
+    trainee.save()
+
+
+@torch.no_grad()
+def _average(averages: dict[str, Tensor], state: dict[str, Tensor], decay: float) -> None:
+    torch._foreach_lerp_(list(averages.values()), [state[key] for key in averages], 1 - decay)
+
+
+def _copy_state(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone().float() for key, value in module.state_dict().items()}

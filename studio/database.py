@@ -1,0 +1,130 @@
+"""Opens the ledger's database: settings that make SQLite safe, the schema's version, damage set aside."""
+
+import contextlib
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from studio.domain.errors import StorageFailed
+from studio.files import storage_errors
+from studio.tables import SCHEMA_VERSION, Base, SchemaEntry
+
+logger = logging.getLogger(__name__)
+
+_PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def open_database(url: str) -> Engine:
+    """An engine whose tables exist and are of our version.
+
+    Raises:
+        StorageFailed: the database cannot be opened, or a newer studio made it.
+    """
+    with database_errors():
+        parsed = make_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        if is_sqlite:
+            _prepare_file(parsed.database)
+        engine = create_engine(url)
+        if is_sqlite:
+            event.listen(engine, "connect", _on_connect)
+            event.listen(engine, "begin", _on_begin)
+        try:
+            _ensure_schema(writing(engine))
+        except BaseException:
+            engine.dispose()
+            raise
+    return engine
+
+
+def writing(engine: Engine) -> Engine:
+    """A view of `engine` whose transactions write."""
+    return engine.execution_options(is_writing=True)
+
+
+@contextmanager
+def database_errors() -> Generator[None]:
+    """Turn what SQLAlchemy raises into a StorageFailed with a next step."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        logger.warning("the database failed: %s", error)
+        raise _explained(str(getattr(error, "orig", error))) from error
+
+
+def _on_connect(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves, below
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    # A transaction that reads first and then writes would fail at once ("database is locked") when another one wrote in
+    # between, without waiting for the busy timeout; one that takes the lock at its start waits.
+    is_writing = connection.get_execution_options().get("is_writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+
+def _ensure_schema(engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        Base.metadata.tables[SchemaEntry.__tablename__].create(session.connection(), checkfirst=True)
+        version = session.scalar(select(SchemaEntry.version))
+        if version is not None and version > SCHEMA_VERSION:
+            raise StorageFailed(
+                f"A newer Flash Studio made this data folder (schema {version}; this one knows {SCHEMA_VERSION}).",
+                "Update Flash Studio, or choose another folder with FLASH_STUDIO_DATA_DIR.",
+            )
+        if version is None:
+            Base.metadata.create_all(session.connection())
+            session.add(SchemaEntry(id=1, version=SCHEMA_VERSION))
+
+
+def _prepare_file(database: str | None) -> None:
+    if not database or database == ":memory:":
+        raise StorageFailed("The ledger needs a database file.", "Give a URL such as sqlite:///studio.db.")
+    path = Path(database)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and _is_damaged(path):
+            _set_aside(path)
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether SQLite itself calls the file damaged. One that is locked or may not be read is not."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=5)) as connection:
+            return connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",)
+    except sqlite3.DatabaseError as error:
+        return error.sqlite_errorcode & 0xFF in _DAMAGE
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a damaged database under another name, with its log: a new one would read the old log into itself."""
+    kept = path.with_name(f"{path.name}.broken-{time.strftime('%Y%m%d-%H%M%S')}")
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(f"{path}{suffix}", f"{kept}{suffix}")
+    logger.warning("the database is damaged; it is kept as %s and a new one is begun", kept.name)
+
+
+def _explained(problem: str) -> StorageFailed:
+    if "is full" in problem:
+        return StorageFailed("The disk that holds the database is full.", "Free some space, then try again.")
+    if "locked" in problem:
+        return StorageFailed("Another program holds the database.", "Close it, then try again.")
+    if "readonly" in problem or "unable to open" in problem:
+        return StorageFailed("The database cannot be written.", "Check the data folder and its permissions.")
+    return StorageFailed("The database failed; the log says how.", "Restart the studio: a damaged one is set aside.")

@@ -1,0 +1,167 @@
+"""What can be used: families, checkpoints, schedulers and styles, all rows of one TOML file.
+
+`Catalogue.resolve` is the only place where defaults are filled in and where values are checked against each other.
+"""
+
+import secrets
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from studio.domain.errors import InvalidRequest, NotFound
+from studio.domain.request import MAX_SEED, RANDOM_SEED, GenerationRequest, ResolvedRequest, label
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    title: str
+
+
+class Family(_Row):
+    """A generation of Stable Diffusion whose checkpoints share their shapes."""
+
+    text_length: int
+    vae_scale_factor: int
+    latent_channels: int
+
+
+class Checkpoint(_Row):
+    """Weights of a family: where they are, what they expect, and what they may be used for."""
+
+    family: str
+    prediction_type: PredictionType
+    native_size: int
+    min_size: int
+    max_size: int
+    default_steps: int
+    default_guidance: float
+    default_scheduler: str
+    licence: str
+    note: str
+    folder: str | None = None
+    """A diffusers folder, relative to the project root."""
+    hub_id: str | None = None
+    download_gb: float | None = None
+    is_pocket: bool = False
+    examples: tuple[str, ...] = ()
+
+
+class SchedulerRow(_Row):
+    """A sampler: the diffusers class with its options, and what A1111-family readers call it."""
+
+    class_name: str
+    options: dict[str, Any] = {}
+    a1111_sampler: str
+    a1111_schedule: str
+    note: str
+
+
+class Style(_Row):
+    """Words around a prompt; `{prompt}` stands for what was typed."""
+
+    template: str
+    negative: str = ""
+    for_pocket: bool = False
+
+
+_RowT = TypeVar("_RowT", bound=_Row)
+
+
+class Catalogue(BaseModel):
+    """All rows, looked up by id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default_checkpoint: str
+    families: tuple[Family, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    schedulers: tuple[SchedulerRow, ...]
+    styles: tuple[Style, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> "Catalogue":
+        """Read and validate a catalogue file."""
+        return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+
+    def family(self, family_id: str) -> Family:
+        return _find(self.families, family_id, "family")
+
+    def checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        return _find(self.checkpoints, checkpoint_id, "model")
+
+    def scheduler(self, scheduler_id: str) -> SchedulerRow:
+        return _find(self.schedulers, scheduler_id, "sampler")
+
+    def style(self, style_id: str) -> Style:
+        return _find(self.styles, style_id, "style")
+
+    def styles_for(self, checkpoint: Checkpoint) -> tuple[Style, ...]:
+        """The styles whose words `checkpoint` understands; the first changes nothing."""
+        return tuple(s for s in self.styles if s.template == "{prompt}" or s.for_pocket == checkpoint.is_pocket)
+
+    def resolve(self, request: GenerationRequest) -> ResolvedRequest:
+        """Decide everything that `request` left open.
+
+        Raises:
+            InvalidRequest: a name that is not in the catalogue, a size the checkpoint cannot draw,
+                a style for another kind of checkpoint.
+        """
+        checkpoint = _named(self.checkpoints, request.checkpoint, self.default_checkpoint, "checkpoint")
+        scheduler = _named(self.schedulers, request.scheduler, checkpoint.default_scheduler, "scheduler")
+        style = _named(self.styles_for(checkpoint), request.style, self.styles[0].id, "style")
+        for field in ("width", "height"):
+            _check_size(field, getattr(request, field), checkpoint)
+        return ResolvedRequest(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            checkpoint=checkpoint.id,
+            style=style.id,
+            width=_or(request.width, checkpoint.native_size),
+            height=_or(request.height, checkpoint.native_size),
+            num_inference_steps=_or(request.num_inference_steps, checkpoint.default_steps),
+            guidance_scale=_or(request.guidance_scale, checkpoint.default_guidance),
+            scheduler=scheduler.id,
+            seed=secrets.randbelow(MAX_SEED + 1) if request.seed == RANDOM_SEED else request.seed,
+            num_images=request.num_images,
+        )
+
+    def styled(self, request: ResolvedRequest) -> tuple[str, str]:
+        """The prompt and negative prompt as the model reads them."""
+        style = self.style(request.style)
+        negative = ", ".join(text for text in (request.negative_prompt, style.negative) if text)
+        return style.template.replace("{prompt}", request.prompt), negative
+
+
+def _find(rows: Sequence[_RowT], row_id: str, kind: str) -> _RowT:
+    for row in rows:
+        if row.id == row_id:
+            return row
+    raise NotFound(f"There is no {kind} called {row_id!r}.", f"Known: {', '.join(row.id for row in rows)}.")
+
+
+def _named(rows: Sequence[_RowT], asked: str | None, default: str, field: str) -> _RowT:
+    try:
+        return _find(rows, default if asked is None else asked, label(field).lower())
+    except NotFound as error:
+        raise InvalidRequest(error.message, error.hint, field) from None
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _check_size(field: str, size: int | None, checkpoint: Checkpoint) -> None:
+    if size is not None and not checkpoint.min_size <= size <= checkpoint.max_size:
+        raise InvalidRequest(
+            f"{label(field)} is {size} px; {checkpoint.title} draws from {checkpoint.min_size} "
+            f"to {checkpoint.max_size} px.",
+            f"Its native size is {checkpoint.native_size} px.",
+            field,
+        )

@@ -1,0 +1,71 @@
+"""Every error that a person is meant to read.
+
+StudioError                 message: what was got and what was expected; hint: what to do now
+├── InvalidRequest          a value is out of range or does not fit the others; `field` names the control
+├── NotFound                an image, job, checkpoint or file that is not there
+├── Incompatible            two things that are fine alone and cannot work together
+├── CorruptModel            weights that are damaged, unsafe or not what they claim to be
+├── DownloadFailed          weights that could not be fetched
+├── OutOfMemory             the machine has less memory than the work needs
+├── GenerationFailed        the model made no usable picture (values that are not finite, for example)
+├── StorageFailed           a folder or database that cannot be read or written
+└── QueueFull               too much is waiting already
+
+`JobCancelled` is not an error: it ends a job that its owner stopped.
+"""
+
+
+class StudioError(Exception):
+    """Shown to the user as it is: one sentence that says what happened and one that says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class InvalidRequest(StudioError):
+    """A value is out of range or does not fit the others; `field` is its name in the request."""
+
+    def __init__(self, message: str, hint: str = "", field: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.field = field
+
+
+class NotFound(StudioError):
+    """An image, job, checkpoint or file is not there."""
+
+
+class Incompatible(StudioError):
+    """Two things that are fine alone cannot work together."""
+
+
+class CorruptModel(StudioError):
+    """Weights are damaged, unsafe or not what they claim to be."""
+
+
+class DownloadFailed(StudioError):
+    """Weights could not be fetched."""
+
+
+class OutOfMemory(StudioError):
+    """The machine has less memory than the work needs."""
+
+
+class GenerationFailed(StudioError):
+    """The model made no usable picture."""
+
+
+class StorageFailed(StudioError):
+    """A folder or the database cannot be read or written."""
+
+
+class QueueFull(StudioError):
+    """Too much is waiting already."""
+
+
+class JobCancelled(Exception):
+    """Raised inside a job, at a step boundary, after its owner asked it to stop."""

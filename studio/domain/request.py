@@ -1,0 +1,182 @@
+"""What a person asks for (`GenerationRequest`) and the fully decided recipe of it (`ResolvedRequest`).
+
+Bounds, titles and help texts live on the types below; sliders, command-line help and documentation are built from them
+(read them off `ResolvedRequest.model_fields`, where nothing is optional).
+"""
+
+import reprlib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from studio.domain.errors import InvalidRequest
+
+RANDOM_SEED = -1
+MAX_SEED = 2**32 - 1
+
+Prompt = Annotated[
+    str,
+    Field(min_length=1, max_length=10_000, pattern=r"\S", title="Prompt", description="What the picture should show."),
+]
+NegativePrompt = Annotated[
+    str,
+    Field(
+        max_length=10_000,
+        title="What to keep out — negative prompt",
+        description="Has an effect only while guidance is on (above 1).",
+    ),
+]
+CheckpointId = Annotated[str, Field(title="Model", description="Which weights draw the picture.")]
+StyleId = Annotated[str, Field(title="Style", description="Words added around the prompt; both texts are kept.")]
+Width = Annotated[int, Field(ge=64, le=2048, multiple_of=8, title="Width", description="In pixels, a multiple of 8.")]
+Height = Annotated[int, Field(ge=64, le=2048, multiple_of=8, title="Height", description="In pixels, a multiple of 8.")]
+Steps = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=150,
+        title="How long to refine — steps",
+        description="More steps take longer; past the model's default they change little.",
+    ),
+]
+GuidanceScale = Annotated[
+    float,
+    Field(
+        ge=0.0,
+        le=30.0,
+        title="How closely to follow the prompt — guidance scale",
+        description="1 or less switches guidance off: twice as fast, looser, and the negative prompt has no effect.",
+        json_schema_extra={"step": 0.5},
+    ),
+]
+SchedulerId = Annotated[
+    str,
+    Field(title="How noise becomes a picture — sampler", description="DPM++ 2M Karras is a good default."),
+]
+Seed = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MAX_SEED,
+        title="Seed",
+        description="The same seed and settings give the same picture. -1 picks one at random.",
+    ),
+]
+NumImages = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=64,
+        title="Number of pictures",
+        description="Each has its own seed, counted up from the first.",
+    ),
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GenerationRequest(_Frozen):
+    """What was asked. `None` means "whatever suits the checkpoint"; a seed of -1 means "any"."""
+
+    prompt: Prompt
+    negative_prompt: NegativePrompt = ""
+    checkpoint: CheckpointId | None = None
+    style: StyleId | None = None
+    width: Width | None = None
+    height: Height | None = None
+    num_inference_steps: Steps | None = None
+    guidance_scale: GuidanceScale | None = None
+    scheduler: SchedulerId | None = None
+    seed: Annotated[int, Field(ge=RANDOM_SEED, le=MAX_SEED)] = RANDOM_SEED
+    num_images: NumImages = 1
+
+
+class ResolvedRequest(_Frozen):
+    """Everything decided: the recipe. The prompt is as typed; `Catalogue.styled` says what the model reads."""
+
+    prompt: Prompt
+    negative_prompt: NegativePrompt
+    checkpoint: CheckpointId
+    style: StyleId
+    width: Width
+    height: Height
+    num_inference_steps: Steps
+    guidance_scale: GuidanceScale
+    scheduler: SchedulerId
+    seed: Seed
+    num_images: NumImages
+
+    @property
+    def uses_guidance(self) -> bool:
+        """Whether classifier-free guidance runs: diffusers' convention, off at 1 or below."""
+        return self.guidance_scale > 1.0
+
+    def single(self, index: int) -> "ResolvedRequest":
+        """The recipe of picture `index` alone: one image, its own seed (counted up, wrapping at 2³²)."""
+        return self.model_copy(update={"seed": (self.seed + index) % (MAX_SEED + 1), "num_images": 1})
+
+    def as_request(self) -> GenerationRequest:
+        """The request that resolves to exactly this recipe."""
+        return GenerationRequest(**self.model_dump())
+
+
+def parse_request(values: Mapping[str, Any]) -> GenerationRequest:
+    """Build a request from loose values such as a form's or a command line's.
+
+    Raises:
+        InvalidRequest: naming the first field that is wrong, what it was and what it may be.
+    """
+    try:
+        return GenerationRequest.model_validate(dict(values))
+    except ValidationError as error:
+        raise invalid_request(error) from None
+
+
+def invalid_request(error: ValidationError) -> InvalidRequest:
+    """Say the first problem of a pydantic error in one sentence a person understands."""
+    problem = error.errors(include_url=False)[0]
+    field = str(problem["loc"][0]) if problem["loc"] else ""
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(GenerationRequest.model_fields)
+        return InvalidRequest(f"There is no setting called {field!r}.", f"Known settings: {known}.", field)
+    if field == "prompt":
+        return _bad_prompt(problem)
+    return InvalidRequest(
+        f"{label(field)} is {reprlib.repr(problem['input'])}; it must be {_expected(problem, field)}.", "", field
+    )
+
+
+def label(field: str) -> str:
+    """The short name of a field as people say it: the mechanism in its title, capitalised."""
+    info = ResolvedRequest.model_fields.get(field)
+    title = (info.title if info else None) or field.replace("_", " ")
+    short = title.rsplit("— ", 1)[-1]
+    return short[:1].upper() + short[1:]
+
+
+def bounds(field: str) -> tuple[float | None, float | None, float | None]:
+    """Lowest value, highest value and step of a numeric field (None where it has none)."""
+    schema = ResolvedRequest.model_json_schema()["properties"][field]
+    return schema.get("minimum"), schema.get("maximum"), schema.get("multipleOf", schema.get("step"))
+
+
+def _bad_prompt(problem: ErrorDetails) -> InvalidRequest:
+    if problem["type"] == "string_too_long":
+        return InvalidRequest(
+            f"The prompt has {len(problem['input']):,} characters; at most 10,000 fit.", "Shorten it.", "prompt"
+        )
+    return InvalidRequest("There is no prompt.", "Write what the picture should show.", "prompt")
+
+
+def _expected(problem: ErrorDetails, field: str) -> str:
+    low, high, step = bounds(field)
+    if low is None or high is None:
+        return "at most 10,000 characters" if problem["type"] == "string_too_long" else "a text"
+    low = RANDOM_SEED if field == "seed" else low
+    kind = "a number" if ResolvedRequest.model_fields[field].annotation is float else "a whole number"
+    multiple = f" that is a multiple of {step:g}" if field in ("width", "height") else ""
+    return f"{kind} from {low:.0f} to {high:.0f}{multiple}"

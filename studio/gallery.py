@@ -1,0 +1,144 @@
+"""Finished pictures: a folder of PNG files that tell everything about themselves, and the ledger that finds them.
+
+The file comes first and the row second, so a row always has its file. After a crash `reconcile` makes both agree:
+the files are the truth, and a lost ledger is rebuilt from them.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from studio.domain.catalogue import Catalogue
+from studio.domain.errors import NotFound
+from studio.domain.images import ImageRecord
+from studio.domain.request import ResolvedRequest
+from studio.files import atomic_write, storage_errors, sweep_partials
+from studio.ledger import Ledger
+from studio.metadata import embed, pixels_sha256, read_record
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewImage:
+    """What its maker knows about an image (see `ImageRecord`); the gallery decides name, place and time."""
+
+    job_id: str
+    visitor: str
+    image_index: int
+    recipe: ResolvedRequest
+    prompt_as_run: str
+    negative_as_run: str
+    environment: dict[str, str]
+    seconds: dict[str, float]
+    peak_memory_mb: float
+
+
+class Gallery:
+    """The pictures under `root`."""
+
+    def __init__(self, root: Path, ledger: Ledger, catalogue: Catalogue) -> None:
+        self._root = root
+        self._ledger = ledger
+        self._catalogue = catalogue
+
+    def save(self, image: Image.Image, new: NewImage) -> ImageRecord:
+        """Keep a picture. One that its job has recorded already (before a restart) stays, and is what this gives.
+
+        Raises:
+            StorageFailed: the disk is full, or the folder or the ledger cannot be written. A file is whole or absent,
+                and one whose row could not be written is recorded by the next `reconcile`.
+        """
+        for existing in self._ledger.images_of_job(new.job_id):
+            if existing.image_index == new.image_index:
+                return existing
+        record = self._named(image, new)
+        path = self.path(record)
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, embed(image, record, self._catalogue))
+        stored = self._ledger.add_image(record)
+        if stored.id != record.id:  # another thread was faster
+            path.unlink(missing_ok=True)
+        return stored
+
+    def image(self, image_id: str) -> ImageRecord:
+        """Raises NotFound for an id that no picture has."""
+        return self._ledger.image(image_id)
+
+    def path(self, record: ImageRecord) -> Path:
+        """Where the file of `record` lies: always under the gallery's root.
+
+        Raises:
+            NotFound: the record points elsewhere.
+        """
+        root = self._root.resolve()
+        path = (root / record.path).resolve()
+        if not path.is_relative_to(root):
+            raise NotFound("This picture lies outside the gallery.", "Its record is damaged; delete it.")
+        return path
+
+    def find(
+        self,
+        text: str = "",
+        filters: dict[str, Any] | None = None,
+        starred: bool | None = None,
+        limit: int = 48,
+        offset: int = 0,
+    ) -> list[ImageRecord]:
+        """Pictures that fit a search, newest first; see `studio.search`."""
+        return self._ledger.search(text, filters, starred, limit, offset)
+
+    def count(self, text: str = "", filters: dict[str, Any] | None = None, starred: bool | None = None) -> int:
+        """How many pictures fit a search."""
+        return self._ledger.count(text, filters, starred)
+
+    def star(self, image_id: str, is_starred: bool) -> None:
+        """Raises NotFound for an id that no picture has."""
+        self._ledger.set_starred(image_id, is_starred)
+
+    def delete(self, image_id: str) -> None:
+        """Remove a picture for good; nothing happens if it is gone already."""
+        try:
+            path = self.path(self._ledger.image(image_id))
+        except NotFound:
+            self._ledger.remove_image(image_id)
+            return
+        # The file goes first: were a crash to leave it without its row, `reconcile` would bring the picture back.
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
+        self._ledger.remove_image(image_id)
+
+    def reconcile(self) -> None:
+        """Make files and rows agree again, and sweep what a crash left half-written. For the studio's start."""
+        rows = (
+            self._ledger.image_paths()
+        )  # before the files: another process may be saving, and it saves the file first
+        with storage_errors(self._root):
+            self._root.mkdir(parents=True, exist_ok=True)
+            files = {path.relative_to(self._root).as_posix() for path in self._root.rglob("*.png") if path.is_file()}
+        sweep_partials(self._root)
+        for path in rows.keys() - files:
+            logger.warning("picture %s has lost its file; its record is dropped", path)
+            self._ledger.remove_image(rows[path])
+        for path in sorted(files - rows.keys()):
+            self._adopt(path)
+
+    def _adopt(self, path: str) -> None:
+        """Record a picture that has no row: the studio was killed between the two, or the ledger was lost."""
+        record = read_record(self._root / path, path)
+        if record is None:
+            logger.info("picture %s was not made here; left alone", path)
+        elif self._ledger.add_image(record) == record:
+            logger.info("job %s: picture %s found again", record.job_id, path)
+
+    def _named(self, image: Image.Image, new: NewImage) -> ImageRecord:
+        image_id, now, pixels = self._ledger.new_id(), time.time(), pixels_sha256(image)
+        # The first 16 digits of an id are its time in nanoseconds; the rest is what makes it unguessable.
+        name = time.strftime(f"%Y-%m-%d/%H%M%S-{new.recipe.seed}-{pixels[:8]}-{image_id[:16]}.png", time.localtime(now))
+        known = {field.name: getattr(new, field.name) for field in fields(NewImage)}
+        return ImageRecord(id=image_id, created_at=now, path=name, pixels_sha256=pixels, **known)

@@ -1,0 +1,150 @@
+"""Text to image: a request becomes a job, a job becomes pictures in the gallery."""
+
+import io
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from engines.base import Engine, Picture, Step
+from studio.domain.catalogue import Catalogue
+from studio.domain.errors import JobCancelled
+from studio.domain.events import ImageReady, Progress
+from studio.domain.images import ImageRecord
+from studio.domain.request import GenerationRequest, ResolvedRequest
+from studio.gallery import Gallery, NewImage
+from studio.job import Job
+from studio.jobs import JobRunner
+
+KIND = "generate"
+PREVIEW_QUALITY = 85
+
+
+class EngineHolder:
+    """Loads the engine when it is first needed, once: importing torch takes seconds that the page need not wait for."""
+
+    def __init__(self, load: Callable[[], Engine]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    def get(self) -> Engine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._load()
+            return self._engine
+
+
+class GenerationService:
+    """Submits generation jobs and runs them."""
+
+    def __init__(self, catalogue: Catalogue, runner: JobRunner, gallery: Gallery, engine: EngineHolder) -> None:
+        self._catalogue = catalogue
+        self._runner = runner
+        self._gallery = gallery
+        self._engine = engine
+        runner.register(KIND, self.run)
+
+    def submit(self, request: GenerationRequest, visitor: str = "local") -> Job:
+        """Decide what is open, the seed included, and put the job in line.
+
+        Raises:
+            InvalidRequest: values that do not fit each other or the checkpoint.
+            QueueFull: too much is waiting.
+        """
+        resolved = self._catalogue.resolve(request)
+        return self._runner.submit(KIND, resolved.model_dump(mode="json"), visitor)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Make every picture of `job` that is not recorded yet; the job handler."""
+        request = ResolvedRequest.model_validate(job.payload)
+        done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
+        pace = _Pace(request, len(done))
+        for index in range(request.num_images):
+            if index in done:
+                continue
+            picture = self.make(request.single(index), job.cancelled, lambda step: self._tell(job, pace, step))
+            if job.cancelled():
+                raise JobCancelled
+            record = self._gallery.save(picture.image, self._new_image(job, request.single(index), index, picture))
+            pace.image_done()
+            job.emit(ImageReady, image_id=record.id, image_index=index)
+        return {"num_images": request.num_images, "seconds": round(pace.elapsed_s, 2)}
+
+    def make(self, recipe: ResolvedRequest, cancelled: Callable[[], bool], on_step: Callable[[Step], None]) -> Picture:
+        """Make the picture of a `single` recipe without keeping it."""
+        prompts = self._catalogue.styled(recipe)
+        return self._engine.get().generate(recipe, prompts, cancelled=cancelled, on_step=on_step)
+
+    def preload(self) -> None:
+        """Load the default checkpoint before anybody asks for it."""
+        self._engine.get().preload(self._catalogue.checkpoint(self._catalogue.default_checkpoint))
+
+    def _tell(self, job: Job, pace: "_Pace", step: Step) -> None:
+        job.emit(
+            Progress,
+            step=step.step,
+            total=step.total,
+            image_index=pace.image_index,
+            num_images=pace.num_images,
+            eta_s=pace.eta_s(step.step),
+            phase="denoise" if step.step < step.total else "decode",
+            preview=_jpeg(step.preview()) if job.is_watched else None,
+        )
+
+    def _new_image(self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture) -> NewImage:
+        prompt, negative = self._catalogue.styled(recipe)
+        return NewImage(
+            job_id=job.id,
+            visitor=job.visitor,
+            image_index=index,
+            recipe=recipe,
+            prompt_as_run=prompt,
+            negative_as_run=negative,
+            environment=picture.environment,
+            seconds=picture.seconds,
+            peak_memory_mb=round(picture.peak_memory_mb, 1),
+        )
+
+
+class _Pace:
+    """Counts pictures and estimates the time left from the pace since this run's first step (loading not counted)."""
+
+    def __init__(self, request: ResolvedRequest, done: int) -> None:
+        self.num_images = request.num_images
+        self.image_index = done
+        self._steps = request.num_inference_steps
+        self._first = done
+        self._started = time.monotonic()
+        self._first_step_at: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def image_done(self) -> None:
+        self.image_index += 1
+
+    def eta_s(self, step: int) -> float | None:
+        """Seconds left after `step` steps of the present picture; None while there is nothing to go by."""
+        now = time.monotonic()
+        if self._first_step_at is None:
+            self._first_step_at = now
+            return None
+        done = (self.image_index - self._first) * self._steps + step
+        left = (self.num_images - self._first) * self._steps - done
+        return round((now - self._first_step_at) / (done - 1) * left, 1)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=PREVIEW_QUALITY)
+    return buffer.getvalue()
+
+
+def job_images(job: Job, gallery: Gallery) -> list[ImageRecord]:
+    """The pictures of a job so far, in order."""
+    ready = [event for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)]
+    return [gallery.image(event.image_id) for event in sorted(ready, key=lambda event: event.image_index)]

@@ -1,0 +1,212 @@
+"""Runs jobs: a line that survives the process, one worker thread, and exactly one ending for every job."""
+
+import contextlib
+import gc
+import json
+import logging
+import secrets
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from studio.domain.errors import JobCancelled, NotFound, OutOfMemory, QueueFull, StudioError
+from studio.domain.events import Queued, Started
+from studio.job import Job
+from studio.ledger import Ledger
+from studio.processes import runner_id
+from studio.tables import JobRow, JobState
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Job], dict[str, Any]]
+"""Does a job's work and gives its summary (JSON). Raises JobCancelled soon after `job.cancelled()` turns true. It may
+meet images that it recorded before a restart: their ImageReady events are there already."""
+
+_POLL_S = 1.0
+"""How often the worker looks for jobs that another process put in line, in seconds."""
+_KEPT = 200
+"""Jobs whose events stay in memory after their end; older ones are told from the ledger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """How a handler ended; "queued" stands for "interrupted, goes on at the next start"."""
+
+    state: JobState
+    message: str = ""
+    hint: str = ""
+    summary: dict[str, Any] | None = None
+
+
+class JobRunner:
+    """Takes the jobs of one queue, oldest first, and runs them one at a time.
+
+    Without `start` it is a view of the queue: jobs can be submitted, watched and cancelled from any process.
+    """
+
+    def __init__(self, ledger: Ledger, queue: str = "studio", max_queued: int = 100) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._max_queued = max_queued
+        self._runner_id = runner_id()
+        self._handlers: dict[str, Handler] = {}
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._stopping = threading.Event()
+        self._worker: threading.Thread | None = None
+
+    def register(self, kind: str, handler: Handler) -> None:
+        """Say who does jobs of `kind`."""
+        self._handlers[kind] = handler
+
+    def start(self) -> None:
+        """Put jobs that a dead process left back in line, and begin to work."""
+        if self._worker is not None and self._worker.is_alive():
+            raise RuntimeError("this runner works already")
+        for job_id in self._ledger.requeue_orphans(self._queue):
+            logger.info("job %s: waits again after a restart", job_id)
+        self._stopping.clear()
+        self._worker = threading.Thread(target=self._work, name=f"jobs-{self._queue}", daemon=True)
+        self._worker.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop working. A job in the middle goes back to its place in line; its watchers' loops end."""
+        self._stopping.set()
+        self._news.set()
+        if self._worker is not None:
+            self._worker.join(timeout)
+            if self._worker.is_alive():
+                logger.warning("the worker is still busy after %s s; its job is taken up at the next start", timeout)
+        with self._lock:
+            for job in self._jobs.values():
+                job.wake()
+
+    def submit(self, kind: str, payload: dict[str, Any], visitor: str = "local") -> Job:
+        """Put a job in line.
+
+        Raises:
+            QueueFull: as many wait as may.
+        """
+        with self._lock:  # the worker must not meet the job before its Queued event
+            waiting = self._ledger.waiting(self._queue)
+            if waiting >= self._max_queued:
+                raise QueueFull(f"{waiting} jobs are waiting already.", "Wait until some are done, or cancel some.")
+            row = self._ledger.add_job(kind, payload, visitor, self._queue)
+            job = self._keep(row)
+            job.emit(Queued, ahead=self._ledger.jobs_ahead(row.id))
+        logger.info("job %s: %s waits", job.id, kind)
+        self._news.set()
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """The job of that id, with all its events: live, or told from the ledger.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._lock:
+            row = self._ledger.job(job_id)
+            may_run_here = row.queue == self._queue and not row.is_over and row.runner_id in ("", self._runner_id)
+            job = self._jobs.get(job_id)
+            if job is None:
+                job = self._keep(row) if may_run_here else self._view(row)
+                job.tell(row)
+            elif row.runner_id != self._runner_id:
+                job.tell(row)
+        return job
+
+    def active(self, visitor: str) -> list[Job]:
+        """What `visitor` has waiting or running, oldest first."""
+        return [self.job(row.id) for row in self._ledger.active_jobs(visitor)]
+
+    def jobs_ahead(self, job: Job) -> int:
+        """How many jobs come before this one."""
+        return self._ledger.jobs_ahead(job.id)
+
+    def _view(self, row: JobRow) -> Job:
+        return Job(row, self._ledger, self._runner_id, self._stopping)
+
+    def _keep(self, row: JobRow) -> Job:
+        self._jobs[row.id] = self._view(row)
+        over = [job.id for job in self._jobs.values() if job.is_over]
+        for job_id in over[: max(0, len(over) - _KEPT)]:
+            del self._jobs[job_id]
+        return self._jobs[row.id]
+
+    def _work(self) -> None:
+        while True:
+            self._news.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                row = self._ledger.claim(self._queue, self._runner_id)
+                if row is None:
+                    self._news.wait(_POLL_S)
+                else:
+                    self._run(row)
+            except Exception:  # the ledger failed: a disk that is full now may have room later
+                logger.exception("the worker of %s goes on after an error", self._queue)
+                self._stopping.wait(_POLL_S)
+
+    def _run(self, row: JobRow) -> None:
+        with self._lock:
+            job = self._jobs.get(row.id) or self._keep(row)
+        outcome = self._outcome(job, row)
+        logger.info("job %s: %s", job.id, outcome.state)
+        if outcome.state == "queued":
+            self._ledger.release_job(job.id)
+            return
+        over = replace(row, **vars(outcome))
+        try:
+            over = self._ledger.finish_job(job.id, **vars(outcome))
+        except StudioError:  # who watches is told all the same; the job is looked at again when this process is gone
+            logger.exception("job %s: its end could not be recorded", job.id)
+        job.end(over)
+
+    def _outcome(self, job: Job, row: JobRow) -> _Outcome:
+        try:
+            job.tell(row)
+            job.emit(Started)
+            summary = self._handler(job.kind)(job)
+            return _Outcome(state="done", summary=json.loads(json.dumps(summary)))
+        except JobCancelled:
+            return _Outcome(state="queued" if self._is_interrupted(job) else "cancelled")
+        except BaseException as error:  # a handler may do anything; the worker must outlive it
+            outcome = _failure(job.id, error)
+            _let_go(error)
+            return outcome
+
+    def _is_interrupted(self, job: Job) -> bool:
+        """Whether it was the studio's stop, rather than the owner, that ended a handler."""
+        with contextlib.suppress(StudioError):
+            if self._ledger.is_cancel_requested(job.id):
+                return False
+        return self._stopping.is_set()
+
+    def _handler(self, kind: str) -> Handler:
+        if kind not in self._handlers:
+            raise NotFound(f"Nothing here can do a job of kind {kind!r}.", "Update Flash Studio, or cancel the job.")
+        return self._handlers[kind]
+
+
+def _failure(job_id: str, error: BaseException) -> _Outcome:
+    if isinstance(error, MemoryError):
+        error = OutOfMemory("The machine ran out of memory.", "Choose a smaller size, or close other programs.")
+    if isinstance(error, StudioError):
+        logger.warning("job %s: %s: %s", job_id, type(error).__name__, error)
+        return _Outcome(state="failed", message=error.message, hint=error.hint)
+    error_id = secrets.token_hex(4)
+    logger.error("job %s: unexpected error (id %s)", job_id, error_id, exc_info=error)
+    return _Outcome(state="failed", message=f"Unexpected error (id {error_id}).", hint="The log has the details.")
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of a failed job hold, such as tensors: the log or a cycle may keep the exception itself."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+    gc.collect()

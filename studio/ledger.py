@@ -1,0 +1,258 @@
+"""The studio's memory: which jobs there are and which images were made, in one database.
+
+A job goes queued → running → done, failed or cancelled, each step in one transaction, so that of any number of runners
+and owners exactly one wins. Every method may be called from every thread.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, UpdateBase, and_, delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from studio.database import database_errors, open_database, writing
+from studio.domain.errors import NotFound
+from studio.domain.images import ImageRecord
+from studio.processes import is_dead
+from studio.search import conditions, search_text
+from studio.tables import WAITING_OR_RUNNING, ImageEntry, JobEntry, JobRow, JobState
+
+logger = logging.getLogger(__name__)
+
+MAX_STARTS = 5
+"""A job whose process died this often without an image in between is not run again."""
+
+
+class Ledger:
+    """The database behind `url` (any that SQLAlchemy knows; SQLite needs a file)."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_database(url)
+        self._writing_engine = writing(self._engine)
+        # SQLite has one writer at a time. Threads that wait here are served at once; its own waiting is by polling.
+        self._write_lock = threading.Lock()
+        self._last_id = 0
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def new_id(self) -> str:
+        """A name that sorts after all earlier ones of this ledger and that nobody can guess (128 random bits)."""
+        with self._write_lock:
+            self._last_id = max(self._last_id + 1, time.time_ns())
+            return f"{self._last_id:016x}{secrets.token_hex(16)}"
+
+    # Jobs
+
+    def add_job(self, kind: str, payload: dict[str, Any], visitor: str, queue: str) -> JobRow:
+        """Put a job at the end of `queue`."""
+        entry = JobEntry(
+            id=self.new_id(),
+            kind=kind,
+            payload=payload,
+            visitor=visitor,
+            queue=queue,
+            state="queued",
+            created_at=time.time(),
+        )
+        with self._writing() as session:
+            session.add(entry)
+            session.flush()
+            return _job_row(entry)
+
+    def claim(self, queue: str, runner_id: str) -> JobRow | None:
+        """Take the oldest waiting job of `queue` for `runner_id`; None if nothing waits."""
+        if not self.waiting(queue):  # asked every second: do not take the write lock for nothing
+            return None
+        waiting = select(JobEntry).where(JobEntry.queue == queue, JobEntry.state == "queued")
+        # Where two may write at once, the second skips the row that the first has locked; in SQLite it waits before.
+        oldest = waiting.order_by(JobEntry.position).limit(1).with_for_update(skip_locked=True)
+        with self._writing() as session:
+            entry = session.scalar(oldest)
+            if entry is None:
+                return None
+            entry.state, entry.runner_id, entry.starts = "running", runner_id, entry.starts + 1
+            return _job_row(entry)
+
+    def finish_job(
+        self, job_id: str, state: JobState, message: str = "", hint: str = "", summary: dict[str, Any] | None = None
+    ) -> JobRow:
+        """End a job; one that is over already stays as it is."""
+        change = update(JobEntry).where(JobEntry.id == job_id, JobEntry.state.in_(WAITING_OR_RUNNING))
+        values = {"state": state, "message": message, "hint": hint, "summary": summary, "ended_at": time.time()}
+        self._changes(change.values(values))
+        return self.job(job_id)
+
+    def release_job(self, job_id: str) -> None:
+        """Put a running job back to its old place in line, as if it had not been started."""
+        change = update(JobEntry).where(JobEntry.id == job_id, JobEntry.state == "running")
+        self._changes(change.values(state="queued", runner_id="", starts=JobEntry.starts - 1))
+
+    def request_cancel(self, job_id: str) -> bool:
+        """Ask for a job's end. One that waits is cancelled at once, a running one when its runner looks; False if it
+        was over already."""
+        of_job = update(JobEntry).where(JobEntry.id == job_id).values(is_cancel_requested=True)
+        at_once = of_job.where(JobEntry.state == "queued").values(state="cancelled", ended_at=time.time())
+        return self._changes(at_once) or self._changes(of_job.where(JobEntry.state == "running"))
+
+    def is_cancel_requested(self, job_id: str) -> bool:
+        with self._reading() as session:
+            return bool(session.scalar(select(JobEntry.is_cancel_requested).where(JobEntry.id == job_id)))
+
+    def jobs_ahead(self, job_id: str) -> int:
+        """How many jobs of the queue come before this one, with the running one; 0 if it does not wait."""
+        place = select(JobEntry.queue, JobEntry.position).where(JobEntry.id == job_id, JobEntry.state == "queued")
+        with self._reading() as session:
+            own = session.execute(place).one_or_none()
+            if own is None:
+                return 0
+            is_ahead = JobEntry.queue == own.queue, JobEntry.position < own.position
+            ahead = select(func.count()).where(*is_ahead, JobEntry.state.in_(WAITING_OR_RUNNING))
+            return session.scalar(ahead) or 0
+
+    def waiting(self, queue: str) -> int:
+        """How many jobs of `queue` nobody has started."""
+        with self._reading() as session:
+            counted = select(func.count()).where(JobEntry.queue == queue, JobEntry.state == "queued")
+            return session.scalar(counted) or 0
+
+    def job(self, job_id: str) -> JobRow:
+        """Raises NotFound for an id that no job has."""
+        with self._reading() as session:
+            entry = session.scalar(select(JobEntry).where(JobEntry.id == job_id))
+            if entry is None:
+                raise NotFound("There is no such job.", "It may have been made with another data folder.")
+            return _job_row(entry)
+
+    def active_jobs(self, visitor: str) -> list[JobRow]:
+        """What `visitor` has waiting or running, oldest first."""
+        wanted = select(JobEntry).where(JobEntry.visitor == visitor, JobEntry.state.in_(WAITING_OR_RUNNING))
+        with self._reading() as session:
+            return [_job_row(entry) for entry in session.scalars(wanted.order_by(JobEntry.position))]
+
+    def requeue_orphans(self, queue: str) -> list[str]:
+        """Deal with running jobs whose process is gone; gives the ids of those that wait again in `queue`.
+
+        They keep their place. Those of other queues have no runner that comes back (a command line's), so they end.
+        Jobs of other hosts are left alone, since their processes cannot be seen from here: a container that shall find
+        its jobs again needs a fixed host name.
+        """
+        requeued: list[str] = []
+        with self._writing() as session:
+            for entry in session.scalars(select(JobEntry).where(JobEntry.state == "running")).all():
+                if is_dead(entry.runner_id):
+                    _settle_orphan(entry, queue)
+                    requeued += [entry.id] if entry.state == "queued" else []
+        return requeued
+
+    # Images
+
+    def add_image(self, record: ImageRecord) -> ImageRecord:
+        """Record an image. If one with its id, or with its job and index, is there, that one stays and is given."""
+        same_place = and_(ImageEntry.job_id == record.job_id, ImageEntry.image_index == record.image_index)
+        with self._writing() as session:
+            existing = session.scalar(select(ImageEntry).where(or_(ImageEntry.id == record.id, same_place)).limit(1))
+            if existing is not None:
+                return _image_record(existing)
+            session.add(ImageEntry(**record.model_dump(mode="json"), search_text=search_text(record)))
+            session.execute(update(JobEntry).where(JobEntry.id == record.job_id).values(starts=0))
+            return record
+
+    def image(self, image_id: str) -> ImageRecord:
+        """Raises NotFound for an id that no image has."""
+        with self._reading() as session:
+            entry = session.get(ImageEntry, image_id)
+            if entry is None:
+                raise NotFound("There is no such picture.", "It may have been deleted.")
+            return _image_record(entry)
+
+    def images_of_job(self, job_id: str) -> list[ImageRecord]:
+        """What a job has made so far, by index."""
+        wanted = select(ImageEntry).where(ImageEntry.job_id == job_id).order_by(ImageEntry.image_index)
+        with self._reading() as session:
+            return [_image_record(entry) for entry in session.scalars(wanted)]
+
+    def image_paths(self) -> dict[str, str]:
+        """Where every image lies: path → id."""
+        with self._reading() as session:
+            return {path: image_id for path, image_id in session.execute(select(ImageEntry.path, ImageEntry.id))}
+
+    def search(
+        self,
+        text: str = "",
+        filters: dict[str, Any] | None = None,
+        starred: bool | None = None,
+        limit: int = 48,
+        offset: int = 0,
+    ) -> list[ImageRecord]:
+        """Images that fit a search (see `studio.search`), newest first.
+
+        Raises:
+            InvalidRequest: a filter that no picture can have.
+        """
+        wanted = select(ImageEntry).where(*conditions(text, filters, starred))
+        with self._reading() as session:
+            found = session.scalars(wanted.order_by(ImageEntry.id.desc()).limit(limit).offset(offset))
+            return [_image_record(entry) for entry in found]
+
+    def count(self, text: str = "", filters: dict[str, Any] | None = None, starred: bool | None = None) -> int:
+        """How many images `search` would give without its limit."""
+        wanted = select(func.count()).select_from(ImageEntry).where(*conditions(text, filters, starred))
+        with self._reading() as session:
+            return session.scalar(wanted) or 0
+
+    def set_starred(self, image_id: str, is_starred: bool) -> None:
+        """Raises NotFound for an id that no image has."""
+        if not self._changes(update(ImageEntry).where(ImageEntry.id == image_id).values(is_starred=is_starred)):
+            self.image(image_id)
+
+    def remove_image(self, image_id: str) -> None:
+        """Forget an image; nothing happens if it is not there."""
+        self._changes(delete(ImageEntry).where(ImageEntry.id == image_id))
+
+    # Transactions
+
+    @contextmanager
+    def _reading(self) -> Generator[Session]:
+        with database_errors(), Session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def _writing(self) -> Generator[Session]:
+        with self._write_lock, database_errors(), Session(self._writing_engine) as session, session.begin():
+            yield session
+
+    def _changes(self, statement: UpdateBase) -> bool:
+        """Run a statement in a transaction of its own; whether it found a row."""
+        with self._writing() as session:
+            return cast(CursorResult[Any], session.execute(statement)).rowcount > 0
+
+
+def _job_row(entry: JobEntry) -> JobRow:
+    return JobRow(**{field.name: getattr(entry, field.name) for field in fields(JobRow)})
+
+
+def _image_record(entry: ImageEntry) -> ImageRecord:
+    return ImageRecord(**{field: getattr(entry, field) for field in ImageRecord.model_fields})
+
+
+def _settle_orphan(entry: JobEntry, queue: str) -> None:
+    if entry.is_cancel_requested:
+        entry.state = "cancelled"
+    elif entry.queue != queue:
+        entry.state, entry.message = "cancelled", "The program that ran this job was closed."
+    elif entry.starts >= MAX_STARTS:
+        entry.state, entry.message = "failed", f"The studio died {entry.starts} times while it ran this job."
+        entry.hint = "Ask for less at once (a smaller size, fewer pictures); the system's log may say why."
+    else:
+        entry.state, entry.runner_id = "queued", ""
+    if entry.state != "queued":
+        entry.ended_at = time.time()
+    logger.info("job %s: its runner is gone, so it is %s", entry.id, entry.state)

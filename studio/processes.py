@@ -1,0 +1,29 @@
+"""Which process runs a job, and whether it still lives."""
+
+import os
+import socket
+
+import psutil
+
+_CLOCK_SLACK_S = 1.0
+
+
+def runner_id() -> str:
+    """This process by name, `host:pid:create_time`: a pid alone may come back as another program's."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def is_dead(runner: str) -> bool:
+    """Whether the process that called itself `runner` is known to be gone; never for another host's."""
+    host, _, process_name = runner.partition(":")
+    if host != socket.gethostname():
+        return False
+    pid, _, created_at = process_name.partition(":")
+    try:
+        process = psutil.Process(int(pid))
+        is_another = abs(process.create_time() - float(created_at)) > _CLOCK_SLACK_S
+        return is_another or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False

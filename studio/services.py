@@ -1,0 +1,99 @@
+"""All services, put together once; the page, the command line and the Python library share this."""
+
+from dataclasses import dataclass
+
+from engines.base import Engine
+from studio.domain.catalogue import Catalogue
+from studio.domain.images import ImageRecord
+from studio.domain.request import parse_request
+from studio.gallery import Gallery
+from studio.generation import EngineHolder, GenerationService, job_images
+from studio.jobs import JobRunner
+from studio.ledger import Ledger
+from studio.reproduction import ReproductionService
+from studio.settings import PROJECT_ROOT, Settings
+
+CATALOGUE_PATH = PROJECT_ROOT / "studio" / "data" / "catalogue.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What a front end needs. `close` it when done, or use it in a `with` statement."""
+
+    settings: Settings
+    catalogue: Catalogue
+    ledger: Ledger
+    runner: JobRunner
+    gallery: Gallery
+    generation: GenerationService
+    reproduction: ReproductionService
+
+    def close(self) -> None:
+        """Stop the worker; a job in the middle goes on at the next start."""
+        self.runner.stop(timeout=30)
+        self.ledger.close()
+
+    def __enter__(self) -> "Services":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def generate(self, prompt: str, **settings: object) -> list[ImageRecord]:
+        """Make pictures and wait for them: the library in one call.
+
+        Args:
+            prompt: What to draw.
+            settings: Any other field of `GenerationRequest`, by name.
+
+        Raises:
+            StudioError: whatever went wrong, in one sentence.
+        """
+        job = self.generation.submit(parse_request({"prompt": prompt, **settings}))
+        job.result()
+        return job_images(job, self.gallery)
+
+
+def open_services(
+    settings: Settings | None = None, queue: str = "studio", engine: EngineHolder | None = None
+) -> Services:
+    """Build every service and start the worker of `queue`; no model is loaded yet. `engine` may be shared by several.
+
+    Raises:
+        StorageFailed: the data folder or the ledger cannot be used.
+    """
+    settings = settings or Settings.from_environment()
+    catalogue = Catalogue.load(CATALOGUE_PATH)
+    ledger = Ledger(settings.ledger_url)
+    gallery = Gallery(settings.images_dir, ledger, catalogue)
+    gallery.reconcile()
+    runner = JobRunner(ledger, queue=queue, max_queued=settings.max_queued)
+    holder = engine or EngineHolder(lambda: load_engine(settings, catalogue))
+    generation = GenerationService(catalogue, runner, gallery, holder)
+    reproduction = ReproductionService(runner, gallery, generation)
+    runner.start()
+    return Services(
+        settings=settings,
+        catalogue=catalogue,
+        ledger=ledger,
+        runner=runner,
+        gallery=gallery,
+        generation=generation,
+        reproduction=reproduction,
+    )
+
+
+def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
+    """Import torch and diffusers and build the engine."""
+    # Imported here, not above: these take seconds, and the page is up before them.
+    from engines.devices import choose_device
+    from engines.pool import PipelinePool
+    from engines.stable_diffusion import StableDiffusionEngine
+
+    pool = PipelinePool(
+        PROJECT_ROOT,
+        settings.data_dir / "models",
+        choose_device(settings.device, settings.dtype),
+        offline=settings.offline,
+    )
+    return StableDiffusionEngine(pool, catalogue)

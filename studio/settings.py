@@ -1,0 +1,51 @@
+"""Where things are kept and how the studio runs: defaults, then `FLASH_STUDIO_*` environment variables."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from studio.domain.errors import InvalidRequest
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PREFIX = "FLASH_STUDIO_"
+
+
+class Settings(BaseModel):
+    """Every setting, frozen. `FLASH_STUDIO_DATA_DIR` sets `data_dir`, and so on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path = Field(default=PROJECT_ROOT / "data", description="Folder for pictures, database and downloads.")
+    database_url: str = Field(default="", description="SQLAlchemy URL of the ledger; empty: SQLite in the data folder.")
+    host: str = Field(default="127.0.0.1", description="Address that the page listens on.")
+    port: int = Field(default=7860, ge=0, le=65535, description="Port of the page; 0 takes any free one.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
+    dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16.")
+    max_queued: int = Field(default=100, ge=1, description="Jobs that may wait at once.")
+    offline: bool = Field(default=False, description="Never ask the hub for weights.")
+
+    @property
+    def images_dir(self) -> Path:
+        return self.data_dir / "images"
+
+    @property
+    def ledger_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'studio.db'}"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the settings.
+
+        Raises:
+            InvalidRequest: a variable that is not a setting, or a value that does not fit it.
+        """
+        given = {k.removeprefix(PREFIX).lower(): v for k, v in environment.items() if k.startswith(PREFIX)}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            name = PREFIX + str(problem["loc"][0]).upper()
+            known = ", ".join(PREFIX + field.upper() for field in cls.model_fields)
+            raise InvalidRequest(f"{name} does not work: {problem['msg'].lower()}.", f"Settings: {known}.") from None

@@ -1,0 +1,112 @@
+"""A job's events: kept for whoever comes late, waited for by whoever is early."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from studio.domain.events import TERMINAL, Event, ImageReady, Progress
+
+IDLE_S = 1.0
+"""How often a waiting reader looks around (`on_idle`), in seconds."""
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+class EventStream:
+    """Events with rising indexes; the terminal one, of which there is at most one, is the last.
+
+    Only the newest Progress is kept, so that a stream stays small however long its job. `is_stopped` tells readers
+    that nothing will come for now, `on_idle` is called now and then while they wait.
+    """
+
+    def __init__(self, job_id: str, is_stopped: Callable[[], bool], on_idle: Callable[[], None]) -> None:
+        self._job_id = job_id
+        self._is_stopped = is_stopped
+        self._on_idle = on_idle
+        self._events: list[Event] = []
+        self._next_index = 0
+        self._watchers = 0
+        self._changed = threading.Condition()
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody who wants previews iterates over the events at this moment."""
+        return self._watchers > 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._events
+
+    @property
+    def terminal(self) -> Event | None:
+        with self._changed:
+            return self._terminal()
+
+    def emit(self, event_type: type[EventT], **values: Any) -> EventT:
+        """Add an event, unless the stream has ended or tells of that image already."""
+        with self._changed:
+            event = event_type(job_id=self._job_id, index=self._next_index, time=time.time(), **values)
+            if self._terminal() is None and not self._has_image(event):
+                if isinstance(event, Progress):
+                    self._events = [old for old in self._events if not isinstance(old, Progress)]
+                self._events.append(event)
+                self._next_index += 1
+                self._changed.notify_all()
+            return event
+
+    def wake(self) -> None:
+        """Let readers look at `is_stopped` now."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def read(self, after: int = -1, timeout: float | None = None, previews: bool = True) -> Iterator[Event]:
+        """The events with an index above `after`, then new ones as they come, to the terminal one.
+
+        Ends early when the stream is stopped, or when nothing came for `timeout` seconds.
+        """
+        with self._changed:
+            self._watchers += previews
+            if after >= self._next_index:  # counted in a stream from before a restart
+                after = -1
+        try:
+            while (event := self._next(after, timeout)) is not None:
+                yield event
+                after = event.index
+        finally:
+            with self._changed:
+                self._watchers -= previews
+
+    def wait(self, timeout: float | None = None) -> Event | None:
+        """The terminal event, waited for; None after `timeout` seconds or when the stream is stopped."""
+        return self._await(self._terminal, timeout)
+
+    def _next(self, after: int, timeout: float | None) -> Event | None:
+        return self._await(lambda: next((event for event in self._events if event.index > after), None), timeout)
+
+    def _await(self, look: Callable[[], Event | None], timeout: float | None) -> Event | None:
+        """What `look` finds, as soon as it finds something; None when nothing can or may come any more."""
+        deadline = time.monotonic() + (math.inf if timeout is None else timeout)
+
+        def is_decided() -> bool:
+            return look() is not None or self._terminal() is not None or self._is_stopped()
+
+        left = math.inf
+        while left > 0:
+            with self._changed:
+                left = max(0.0, deadline - time.monotonic())
+                if self._changed.wait_for(is_decided, min(IDLE_S, left)):
+                    return look()
+            self._on_idle()
+        with self._changed:
+            return look()
+
+    def _has_image(self, event: Event) -> bool:
+        if not isinstance(event, ImageReady):
+            return False
+        return any(isinstance(old, ImageReady) and old.image_id == event.image_id for old in self._events)
+
+    def _terminal(self) -> Event | None:
+        last = self._events[-1] if self._events else None
+        return last if isinstance(last, TERMINAL) else None

@@ -1,0 +1,102 @@
+"""The ledger's tables. A column has the name of the field that it holds; see `ImageRecord` and `JobRow`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import JSON, BigInteger, Index, Integer, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA_VERSION = 1
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+WAITING_OR_RUNNING: tuple[JobState, ...] = ("queued", "running")
+
+_LongInteger = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only plain INTEGER keys
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy declares it so)
+        dict[str, Any]: JSON(none_as_null=True),
+        dict[str, str]: JSON(),
+        dict[str, float]: JSON(),
+        str: Text(),
+    }
+
+
+class SchemaEntry(Base):
+    """One row: which version of these tables the database holds."""
+
+    __tablename__ = "schema_version"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int]
+
+
+class JobEntry(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (Index("jobs_in_line", "queue", "state", "position"), Index("jobs_of_visitor", "visitor", "state"))
+
+    position: Mapped[int] = mapped_column(_LongInteger, primary_key=True)
+    """The place in line. Counted by the database, since a clock may jump."""
+    id: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    visitor: Mapped[str]
+    queue: Mapped[str]
+    state: Mapped[str]
+    runner_id: Mapped[str] = mapped_column(default="")
+    is_cancel_requested: Mapped[bool] = mapped_column(default=False)
+    starts: Mapped[int] = mapped_column(default=0)
+    """How often a runner took it since it last made an image. A job that always kills its process is given up."""
+    message: Mapped[str] = mapped_column(default="")
+    hint: Mapped[str] = mapped_column(default="")
+    summary: Mapped[dict[str, Any] | None]
+    created_at: Mapped[float]
+    ended_at: Mapped[float | None]
+
+
+class ImageEntry(Base):
+    """No foreign key to the jobs: images found again after a database was lost have none."""
+
+    __tablename__ = "images"
+    __table_args__ = (UniqueConstraint("job_id", "image_index"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str]
+    visitor: Mapped[str]
+    image_index: Mapped[int]
+    created_at: Mapped[float]
+    path: Mapped[str]
+    recipe: Mapped[dict[str, Any]]
+    prompt_as_run: Mapped[str]
+    negative_as_run: Mapped[str]
+    environment: Mapped[dict[str, str]]
+    seconds: Mapped[dict[str, float]]
+    peak_memory_mb: Mapped[float]
+    pixels_sha256: Mapped[str]
+    is_starred: Mapped[bool]
+    search_text: Mapped[str]
+    """What a search looks through, case-folded: SQLite's own comparison ignores case in ASCII only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRow:
+    """A job as the ledger has it. `runner_id` is empty while it waits; `summary` is there when it is done."""
+
+    id: str
+    kind: str
+    payload: dict[str, Any]
+    visitor: str
+    queue: str
+    state: JobState
+    runner_id: str
+    is_cancel_requested: bool
+    message: str
+    hint: str
+    summary: dict[str, Any] | None
+    created_at: float
+    ended_at: float | None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in WAITING_OR_RUNNING

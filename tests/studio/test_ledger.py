@@ -1,0 +1,326 @@
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from studio.domain.errors import InvalidRequest, NotFound, StorageFailed
+from studio.ledger import MAX_STARTS, Ledger
+from studio.processes import runner_id
+from studio.settings import PROJECT_ROOT
+from tests.studio.records import recipe, record
+
+CLAIM_AND_DIE = """
+import os, signal, sys
+from studio.ledger import Ledger
+from studio.processes import runner_id
+print(Ledger(sys.argv[1]).claim("studio", runner_id()).id)
+print(Ledger(sys.argv[1]).claim("cli", runner_id()).id, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'data' / 'studio.db'}"
+
+
+@pytest.fixture
+def ledger(url: str) -> Ledger:
+    return Ledger(url)
+
+
+def add(ledger: Ledger, queue: str = "studio", visitor: str = "local") -> str:
+    return ledger.add_job("generate", {"seed": 7}, visitor, queue).id
+
+
+def test_a_job_from_line_to_end(ledger: Ledger) -> None:
+    job_id = add(ledger)
+    assert ledger.job(job_id).state == "queued" and ledger.job(job_id).payload == {"seed": 7}
+    claimed = ledger.claim("studio", "me")
+    assert claimed is not None and (claimed.id, claimed.state, claimed.runner_id) == (job_id, "running", "me")
+    ended = ledger.finish_job(job_id, "done", summary={"n": 1})
+    assert ended.is_over and ended.summary == {"n": 1}
+    assert ledger.finish_job(job_id, "failed", "late").state == "done"
+    assert ledger.claim("studio", "me") is None
+
+
+def test_line_counts(ledger: Ledger) -> None:
+    first, second, third = add(ledger), add(ledger), add(ledger, visitor="other")
+    add(ledger, queue="cli")
+    ledger.claim("studio", "me")
+    assert [ledger.jobs_ahead(job_id) for job_id in (first, second, third)] == [0, 1, 2]
+    assert ledger.waiting("studio") == 2
+    assert [row.id for row in ledger.active_jobs("other")] == [third]
+    ledger.finish_job(first, "done")
+    assert ledger.jobs_ahead(second) == 0
+
+
+def test_cancel_of_a_waiting_a_running_and_an_ended_job(ledger: Ledger) -> None:
+    running, waiting = add(ledger), add(ledger)
+    ledger.claim("studio", "me")
+    assert ledger.request_cancel(waiting) and ledger.job(waiting).state == "cancelled"
+    assert ledger.request_cancel(running) and ledger.job(running).state == "running"
+    assert ledger.is_cancel_requested(running)
+    ledger.finish_job(running, "cancelled")
+    assert not ledger.request_cancel(running)
+    assert not ledger.request_cancel("nobody")
+
+
+def test_unknown_ids(ledger: Ledger) -> None:
+    for call in (ledger.job, ledger.image, lambda image_id: ledger.set_starred(image_id, True)):
+        with pytest.raises(NotFound):
+            call("nobody")
+    ledger.remove_image("nobody")
+
+
+def test_each_job_is_claimed_once_and_in_order(ledger: Ledger) -> None:
+    jobs = [add(ledger) for _ in range(500)]
+    ready = threading.Barrier(16)
+
+    def take_all(name: int) -> list[str]:
+        ready.wait()
+        taken: list[str] = []
+        while row := ledger.claim("studio", str(name)):
+            taken.append(row.id)
+        return taken
+
+    with ThreadPoolExecutor(16) as pool:
+        taken = list(pool.map(take_all, range(16)))
+    assert sorted(job for jobs_of_one in taken for job in jobs_of_one) == sorted(jobs)
+    place = {job_id: n for n, job_id in enumerate(jobs)}
+    assert all([place[job] for job in of_one] == sorted(place[job] for job in of_one) for of_one in taken)
+
+
+def test_ids_sort_by_age_even_when_the_clock_goes_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((5_000, 5_000, 1_000, 9_000))
+    monkeypatch.setattr("studio.ledger.time.time_ns", lambda: next(clock))
+    ids = [ledger.new_id() for _ in range(4)]
+    assert ids == sorted(set(ids))
+
+
+def test_jobs_of_a_killed_process_wait_again(ledger: Ledger, url: str) -> None:
+    job_id, next_id, of_cli, own = add(ledger), add(ledger), add(ledger, queue="cli"), add(ledger, queue="mine")
+    ledger.claim("mine", runner_id())
+    died = subprocess.run([sys.executable, "-c", CLAIM_AND_DIE, url], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    assert died.returncode == -9 and died.stdout.split() == [job_id, of_cli]
+    assert ledger.requeue_orphans("studio") == [job_id]
+    assert (ledger.job(job_id).state, ledger.jobs_ahead(job_id), ledger.jobs_ahead(next_id)) == ("queued", 0, 1)
+    assert (ledger.job(of_cli).state, ledger.job(of_cli).message) == (
+        "cancelled",
+        "The program that ran this job was closed.",
+    )
+    assert ledger.job(own).state == "running"
+
+
+def dead_runner() -> str:
+    return runner_id().rsplit(":", 1)[0] + ":1.0"  # this pid, of another time
+
+
+def test_an_orphan_that_was_to_be_cancelled_is_cancelled(ledger: Ledger) -> None:
+    job_id = add(ledger)
+    ledger.claim("studio", dead_runner())
+    ledger.request_cancel(job_id)
+    assert ledger.requeue_orphans("studio") == []
+    assert ledger.job(job_id).state == "cancelled"
+
+
+def test_a_job_of_another_host_is_left_alone(ledger: Ledger) -> None:
+    job_id = add(ledger)
+    ledger.claim("studio", "another-host:1:1.0")
+    assert ledger.requeue_orphans("studio") == []
+    assert ledger.job(job_id).state == "running"
+
+
+def test_a_job_that_kills_its_process_again_and_again_is_given_up(ledger: Ledger) -> None:
+    job_id = add(ledger)
+    for n in range(MAX_STARTS + 2):
+        ledger.claim("studio", dead_runner())
+        if n == 1:  # a job that gets somewhere has its tries back
+            ledger.add_image(record(job_id=job_id))
+        ledger.requeue_orphans("studio")
+    assert ledger.job(job_id).state == "failed"
+    assert "died 5 times" in ledger.job(job_id).message
+
+
+def test_a_released_job_was_never_started(ledger: Ledger) -> None:
+    job_id = add(ledger)
+    for _ in range(MAX_STARTS + 1):
+        ledger.claim("studio", dead_runner())
+        ledger.release_job(job_id)
+    assert ledger.job(job_id).state == "queued"
+
+
+def test_an_image_comes_back_as_it_went_in(ledger: Ledger, url: str) -> None:
+    made = record("a", recipe(prompt='é "\n,:', guidance_scale=7.1, seed=2**32 - 1))
+    assert ledger.add_image(made) == made
+    ledger.close()
+    assert Ledger(url).image("a") == made
+
+
+def test_one_image_per_job_and_index(ledger: Ledger) -> None:
+    first = ledger.add_image(record("a", job_id="j", image_index=1))
+    assert ledger.add_image(record("b", job_id="j", image_index=1)) == first
+    assert ledger.add_image(record("a", job_id="other")) == first
+    ledger.add_image(record("c", job_id="j", image_index=0))
+    assert [image.id for image in ledger.images_of_job("j")] == ["c", "a"]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('search') / 'studio.db'}")
+    recipes = (
+        recipe(prompt="a red CIRCLE"),
+        recipe(prompt="ein ROTER Kreis, Ärger 100%", seed=70, scheduler="euler", num_inference_steps=30),
+        recipe(prompt="a blue ring", negative_prompt="red_eyes", style="on_navy", width=192, guidance_scale=7.1),
+    )
+    for n, made in enumerate(recipes):
+        ledger.add_image(record(f"{n}", made, job_id=f"{n}"))
+    ledger.set_starred("1", True)
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "210"),
+        ("circle RED", "0"),
+        ("red", "20"),
+        ("ärger", "1"),
+        ("70", "1"),
+        ("100%", "1"),
+        ("1%0", ""),
+        ("red_eyes", "2"),
+        ("redXeyes", ""),
+        ("on_navy pocket", "2"),
+        ("seed:7", "20"),
+        ("sampler:euler", "1"),
+        ("model:Pocket-SD15 steps:25", "20"),
+        ("size:192x128", "2"),
+        ("size:128×128 e", "10"),
+        ("cfg:7.1", "2"),
+        ("is:starred", "1"),
+        ("is:starred circle", ""),
+        ("seed:", ""),
+        ("steps:many", ""),
+        ("seed:99999999999999999999999", ""),
+        ("http://example.org", ""),
+        ("' OR 1=1 --", ""),
+        ("e n " * 20_000, "210"),
+    ],
+)
+def test_search(filled: Ledger, text: str, found: str) -> None:
+    assert "".join(image.id for image in filled.search(text)) == found
+    assert filled.count(text) == len(found)
+
+
+def test_search_by_values(filled: Ledger) -> None:
+    assert [image.id for image in filled.search(filters={"seed": 7, "size": "128x128"})] == ["0"]
+    assert [image.id for image in filled.search(filters={"guidance_scale": 7.1, "checkpoint": None})] == ["2"]
+    assert [image.id for image in filled.search(filters={"prompt": "a blue ring"})] == ["2"]
+    assert [image.id for image in filled.search(starred=False, limit=1, offset=1)] == ["0"]
+    assert filled.count(starred=True) == 1
+    for wrong in ({"colour": "red"}, {"seed": "x"}, {"width": 3}):
+        with pytest.raises(InvalidRequest):
+            filled.search(filters=wrong)
+
+
+def test_stars_and_removal(ledger: Ledger) -> None:
+    ledger.add_image(record("a"))
+    for is_starred in (True, False):
+        ledger.set_starred("a", is_starred)
+        assert ledger.image("a").is_starred is is_starred
+    assert ledger.image_paths() == {"2026-11-21/a.png": "a"}
+    ledger.remove_image("a")
+    assert ledger.count() == 0 and ledger.image_paths() == {}
+
+
+def test_sqlite_is_set_up_for_safety(ledger: Ledger) -> None:
+    with ledger._engine.connect() as connection:
+        read = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")}
+        assert read == {"journal_mode": "wal", "synchronous": 2}
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5000
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+
+
+def database_path(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "overwritten"])
+def test_a_damaged_database_is_kept_aside(url: str, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger(url)
+    for n in range(100):
+        ledger.add_image(record(f"{n}", job_id=f"{n}"))
+    ledger.close()
+    path = database_path(url)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "garbage": b"not a database" * 1000,
+            "truncated": whole[: len(whole) // 2],
+            "overwritten": whole[:100] + bytes(5000) + whole[5100:],
+        }[damage]
+    )
+    assert Ledger(url).count() == 0
+    (kept,) = path.parent.glob("studio.db.broken-*")
+    assert kept.stat().st_size > 0
+    assert "damaged" in caplog.text
+
+
+def test_an_empty_file_becomes_a_database(url: str) -> None:
+    database_path(url).parent.mkdir()
+    database_path(url).touch()
+    assert Ledger(url).count() == 0
+    assert not list(database_path(url).parent.glob("*.broken-*"))
+
+
+def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:
+    Ledger(url).close()
+    with sqlite3.connect(database_path(url)) as connection:
+        connection.execute("UPDATE schema_version SET version = 7")
+    connection.close()
+    with pytest.raises(StorageFailed, match="newer Flash Studio"):
+        Ledger(url)
+    assert not list(database_path(url).parent.glob("*.broken-*"))
+
+
+def test_a_locked_database_is_not_damaged(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studio.database._PRAGMAS", ("busy_timeout=50",))
+    ledger = Ledger(url)
+    holder = sqlite3.connect(database_path(url), isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StorageFailed, match="Another program holds the database"):
+        add(ledger)
+    holder.close()
+    add(ledger)
+
+
+def test_a_full_disk_is_said_and_survived(ledger: Ledger) -> None:
+    with ledger._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageFailed, match="full"):
+        for _ in range(500):
+            add(ledger)
+    kept = ledger.waiting("studio")
+    with ledger._engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    add(ledger)
+    assert ledger.waiting("studio") == kept + 1
+
+
+def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "studio.db"):
+        with pytest.raises(StorageFailed) as caught:
+            Ledger(f"sqlite:///{path}")
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_database_in_memory_is_refused() -> None:
+    with pytest.raises(StorageFailed, match="needs a database file"):
+        Ledger("sqlite://")
