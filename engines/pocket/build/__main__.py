@@ -6,12 +6,13 @@ skipped. Everything is drawn from the seed, so two runs on one machine make the 
 
 import argparse
 import logging
+import signal
 import time
 from pathlib import Path
 
 import torch
 
-from engines.pocket.build.assemble import save_pipeline
+from engines.pocket.build.assemble import load_parts, save_pipeline
 from engines.pocket.build.autoencoder import normalise_latents, train_autoencoder
 from engines.pocket.build.denoiser import cache_latents, new_unet, train_denoiser
 from engines.pocket.build.loop import Plan
@@ -35,9 +36,14 @@ def main() -> None:
     parser.add_argument("--unet-steps", type=int, default=7000)
     parser.add_argument("--tiny-steps", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--learning-rate", type=float, default=8e-4, help="peak rate of the UNet")
+    parser.add_argument(
+        "--start-from", type=Path, help="a finished folder whose VAE, UNet and text encoder are trained further"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop saves, like Ctrl+C
     build(options)
 
 
@@ -46,10 +52,16 @@ def build(options: argparse.Namespace) -> None:
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    vae = train_autoencoder(work, options.vae_steps, options.seed).eval().requires_grad_(False)
-    normalise_latents(vae)
-    tokenizer = build_tokenizer(work / "tokenizer")
-    encoder = pretrain_text_encoder(tokenizer, work, options.text_steps, seed=options.seed)
+    if options.start_from:
+        vae, unet, encoder, tokenizer = load_parts(options.start_from)
+        vae.requires_grad_(False)
+    else:
+        vae = train_autoencoder(work, options.vae_steps, options.seed).eval().requires_grad_(False)
+        normalise_latents(vae)
+        tokenizer = build_tokenizer(work / "tokenizer")
+        encoder = pretrain_text_encoder(tokenizer, work, options.text_steps, seed=options.seed)
+        torch.manual_seed(options.seed)
+        unet = new_unet(SIZE_PX // 8, encoder.config.hidden_size)
     data = cache_latents(vae, work / "latents.pt", options.scenes, SIZE_PX, options.seed)
     logger.info(
         "latents: %d, mean %.3f, spread %.3f",
@@ -57,9 +69,7 @@ def build(options: argparse.Namespace) -> None:
         data.latents.float().mean(),
         data.latents.float().std(),
     )
-    torch.manual_seed(options.seed)
-    unet = new_unet(SIZE_PX // 8, encoder.config.hidden_size)
-    plan = Plan(name="unet", steps=options.unet_steps, learning_rate=8e-4, seed=options.seed)
+    plan = Plan(name="unet", steps=options.unet_steps, learning_rate=options.learning_rate, seed=options.seed)
     train_denoiser(unet, encoder, tokenizer, data, work, plan)
     tiny = train_tiny_autoencoder(data, work, options.tiny_steps, SIZE_PX, options.seed)
     save_pipeline(options.out, vae, unet, encoder, tokenizer, tiny)

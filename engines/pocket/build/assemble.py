@@ -41,6 +41,8 @@ def save_pipeline(
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     pipeline.save_pretrained(part, safe_serialization=True, max_shard_size=MAX_SHARD)
+    # Programs with an older tokenizer library read these two instead of tokenizer.json.
+    tokenizer.backend_tokenizer.model.save(str(part / "tokenizer"))
     if tiny_vae is not None:
         tiny_vae.half().save_pretrained(part / TINY_VAE_FOLDER)
     for path in part.rglob("*"):

@@ -106,35 +106,37 @@ class Trainee:
 
 
 def train(trainee: Trainee, step_loss: Callable[[int], Tensor], log_every: int = 100) -> Iterator[int]:
-    """Run `trainee` to the end of its plan, saving on the way; yields the step count at each log line."""
+    """Run `trainee` to the end of its plan, saving on the way and when interrupted; yields the step at each log."""
+    try:
+        yield from _steps(trainee, step_loss, log_every)
+    finally:
+        trainee.save()
+
+
+def _steps(trainee: Trainee, step_loss: Callable[[int], Tensor], log_every: int) -> Iterator[int]:
     plan, losses = trainee.plan, []
-    last_save = started = time.monotonic()
-    before = trainee.seconds
+    last_save = last_time = time.monotonic()
     while trainee.step < plan.steps:
         loss = step_loss(trainee.step)
         trainee.update(loss)
         losses.append(float(loss.detach()))
         now = time.monotonic()
-        trainee.seconds = before + now - started
+        trainee.seconds, last_time = trainee.seconds + now - last_time, now
         if trainee.step % log_every == 0:
             pace = trainee.seconds / trainee.step
-            left = (plan.steps - trainee.step) * pace
-            mean = sum(losses) / len(losses)
-            logger.info(
-                "%s %d/%d loss %.5f, %.0f ms a step, %.0f min left",
-                plan.name,
-                trainee.step,
-                plan.steps,
-                mean,
-                pace * 1e3,
-                left / 60,
-            )
+            _log(plan, trainee.step, sum(losses) / len(losses), pace)
             losses.clear()
             yield trainee.step
         if now - last_save > plan.save_every_s:
             trainee.save()
             last_save = time.monotonic()
-    trainee.save()
+
+
+def _log(plan: Plan, step: int, loss: float, pace: float) -> None:
+    left = (plan.steps - step) * pace / 60
+    logger.info(
+        "%s %d/%d loss %.5f, %.0f ms a step, %.0f min left", plan.name, step, plan.steps, loss, pace * 1e3, left
+    )
 
 
 @torch.no_grad()

@@ -1,0 +1,74 @@
+"""Flash Studio's page: settings → services → tabs → launch. `python app.py [--port N]`."""
+
+import argparse
+import logging
+import os
+import signal
+import threading
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+
+from studio.domain.errors import StudioError
+from studio.services import Services, open_services
+from studio.settings import Settings
+from tabs import shell
+from tabs.routes import build_routes
+
+logger = logging.getLogger("flash_studio")
+
+
+def main() -> None:
+    """Open the services, put the page up, load the engine behind it, and stay until stopped."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's stop is as clean as Ctrl+C
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    parser = argparse.ArgumentParser(prog="app.py", description="Flash Studio, a local text-to-image studio.")
+    parser.add_argument("--port", type=int, help="port of the page (0: any free one)")
+    try:
+        settings = Settings.from_environment()
+        port = parser.parse_args().port
+        if port is not None:
+            settings = Settings.model_validate({**settings.model_dump(), "port": port})
+        with open_services(settings) as services:
+            demo = shell.build(services)
+            launch(demo, services)
+            threading.Thread(target=preload, args=(services,), name="preload", daemon=True).start()
+            demo.block_thread()
+    except StudioError as error:
+        raise SystemExit(str(error)) from None
+
+
+def launch(demo: gr.Blocks, services: Services) -> None:
+    """Put the page up and say where it is."""
+    settings = services.settings
+    demo.queue(max_size=2 * settings.max_queued, api_open=False)
+    _, address, _ = demo.launch(
+        server_name=None if "SPACE_ID" in os.environ else settings.host,
+        server_port=settings.port or None,
+        prevent_thread_lock=True,
+        app_kwargs={"routes": build_routes(services), "docs_url": None, "redoc_url": None},
+        max_threads=2 * 64,
+        max_file_size="50mb",
+        show_error=False,
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        footer_links=["settings"],
+        quiet=True,
+        **shell.appearance(),
+    )
+    print(f"Flash Studio is at {address}", flush=True)
+
+
+def preload(services: Services) -> None:
+    """Load the default model now, so that the first picture need not wait for it."""
+    try:
+        services.generation.preload()
+    except Exception:  # the first job meets the same error and tells it
+        logger.warning("the model could not be loaded ahead of time", exc_info=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""`python -m studio generate|models|serve`: the studio without its page."""
+
+import logging
+import os
+import signal
+import sys
+
+# The libraries read these when they are imported; they keep the console to our own words.
+os.environ.setdefault("TQDM_DISABLE", "1")  # "Loading pipeline components" and the like, but not the hub's downloads
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from studio.cli.main import main
+
+
+def run() -> int:
+    """Set the process up and run the command line."""
+    logging.captureWarnings(True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's stop is as clean as Ctrl+C
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(run())

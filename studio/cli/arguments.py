@@ -1,0 +1,125 @@
+"""What may be typed: flags, help texts and bounds, read off the request's fields."""
+
+import argparse
+import sys
+from typing import NoReturn
+
+from studio import __version__
+from studio.domain.catalogue import Catalogue
+from studio.domain.request import GenerationRequest, ResolvedRequest, bounds, label
+
+FLAGS = {
+    "negative_prompt": ("--negative", "TEXT"),
+    "checkpoint": ("--model", "ID"),
+    "style": ("--style", "ID"),
+    "width": ("--width", "PX"),
+    "height": ("--height", "PX"),
+    "num_inference_steps": ("--steps", "N"),
+    "guidance_scale": ("--guidance", "X"),
+    "scheduler": ("--sampler", "ID"),
+    "seed": ("--seed", "N"),
+    "num_images": ("--num", "N"),
+}
+"""Field of the request → its flag and what stands for the value in the help."""
+
+_EPILOG = "Settings come from FLASH_STUDIO_* variables, such as FLASH_STUDIO_DATA_DIR; the README lists them."
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the list of all options."""
+
+    def error(self, message: str) -> NoReturn:
+        hint = "Put a prompt of several words in quotes. " if message.startswith("unrecognized") else ""
+        self.exit(2, f"error: {message}. {hint}See {self.prog} --help.\n")
+
+
+def build_parser(catalogue: Catalogue) -> Parser:
+    """The whole command line; the ids that may be chosen are those of `catalogue`."""
+    parser = Parser(
+        prog="python -m studio", description="Flash Studio without its page.", epilog=_EPILOG, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"Flash Studio {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="generate | models | serve")
+    generate = commands.add_parser(
+        "generate", help="make pictures", description="Make pictures; their paths are printed as they are finished.",
+        epilog=_EPILOG, allow_abbrev=False,
+    )  # fmt: skip
+    _add_request(generate, catalogue)
+    _add_output(generate)
+    models = commands.add_parser(
+        "models", help="list the models", description="List the models: what they are and where.", allow_abbrev=False
+    )
+    models.add_argument("--json", action="store_true", help="print one JSON list")
+    serve = commands.add_parser(
+        "serve", help="open the page", description="Open the page, as `python app.py` does.", allow_abbrev=False
+    )
+    serve.add_argument("--port", help="port of the page (0: any free one)")
+    return parser
+
+
+def request_values(options: argparse.Namespace) -> dict[str, object]:
+    """The fields of the request that were given."""
+    given = {field: getattr(options, field) for field in FLAGS if hasattr(options, field)}
+    return {"prompt": options.prompt, **given}
+
+
+def flag(field: str | None) -> str:
+    """The flag of a field, or "" for the prompt and what has none."""
+    return "--out" if field == "out" else FLAGS.get(field or "", ("",))[0]
+
+
+def _add_request(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
+    parser.add_argument("prompt", nargs="?", default="", help=_help("prompt", catalogue))
+    for field, (name, metavar) in FLAGS.items():
+        is_number = bounds(field)[0] is not None
+        parser.add_argument(
+            name,
+            dest=field,
+            metavar=metavar,
+            type=_number if is_number else str,
+            default=argparse.SUPPRESS,
+            help=_help(field, catalogue),
+        )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", help="also copy the pictures here; nothing is overwritten")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the paths")
+    parser.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    parser.add_argument("--verbose", action="store_true", help="show the log")
+
+
+def _help(field: str, catalogue: Catalogue) -> str:
+    parts = [f"{label(field)}. {ResolvedRequest.model_fields[field].description}"]
+    low, high, _ = bounds(field)
+    if low is not None:
+        parts.append(f"{low:g} to {high:.0f};")
+    rows = {"checkpoint": catalogue.checkpoints, "style": catalogue.styles, "scheduler": catalogue.schedulers}
+    if field in rows:
+        parts.append(f"One of {', '.join(row.id for row in rows[field])};")
+    default = GenerationRequest.model_fields[field].default
+    if field != "prompt" and default != "":
+        parts.append(f"default: {_default(field, default, catalogue)}.")
+    return " ".join(parts).replace("%", "%%")
+
+
+def _default(field: str, default: object, catalogue: Catalogue) -> object:
+    if default is not None:
+        return default
+    return {"checkpoint": catalogue.default_checkpoint, "style": catalogue.styles[0].id}.get(field, "the model's own")
+
+
+def _number(text: str) -> int | float | str:
+    """A number where `text` is one; else the text, which the request refuses in its own words."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def complain(message: str, field: str | None = None) -> None:
+    """Say an error on standard error, naming the flag that caused it."""
+    name = flag(field)
+    print(f"error: {message}{f' ({name})' if name else ''}", file=sys.stderr)

@@ -1,0 +1,98 @@
+"""`generate`: put a job in line, tell how it goes, and hand its pictures over."""
+
+import argparse
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from studio.cli.arguments import complain, request_values
+from studio.cli.delivery import Delivery, prepared
+from studio.cli.progress import Silent, choose_reporter
+from studio.cli.report import STOPPED, Outcome, Report
+from studio.domain.catalogue import Catalogue
+from studio.domain.events import TERMINAL, Event, Failed, Finished, ImageReady
+from studio.domain.request import parse_request
+from studio.generation import EngineHolder
+from studio.job import Job
+from studio.services import open_services
+from studio.settings import Settings
+
+_PATIENCE_S = 30.0
+"""How long a stopped job may take to its next step, in seconds: the loading of a large model does not listen."""
+
+
+def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder | None) -> int:
+    """Check all that can be checked, make the pictures, print where they are; gives the exit code.
+
+    Raises:
+        StudioError: nothing was made, or a finished picture could not be copied.
+    """
+    recipe = catalogue.resolve(parse_request(request_values(options)))
+    settings = Settings.from_environment()
+    folder = None if options.out is None else prepared(Path(options.out))
+    reporter = choose_reporter(catalogue.checkpoint(recipe.checkpoint), settings, is_quiet=options.quiet)
+    # A line of its own: a running studio must not take the job, nor a later command that gets the same process id.
+    queue = f"cli-{os.getpid()}-{secrets.token_hex(4)}"
+    stdout = sys.stdout
+    # What a library prints must not come between the paths, nor into the JSON document.
+    with contextlib.redirect_stdout(sys.stderr), open_services(settings, queue, engine) as services:
+        delivery = Delivery(services.gallery, folder)
+
+        def deliver(image_id: str) -> None:
+            if picture := delivery.take(image_id):
+                reporter.picture(picture.record)
+                if not options.json:
+                    print(picture.path, file=stdout, flush=True)
+
+        started = time.monotonic()
+        outcome = follow(services.generation.submit(recipe.as_request()), deliver, reporter)
+        report = Report(outcome, recipe, tuple(delivery.pictures), time.monotonic() - started)
+        if options.json:
+            print(report.document(), file=stdout, flush=True)
+        reporter.note(report.summary())
+        if outcome.error:
+            complain(outcome.error + ("" if options.verbose else " (--verbose shows the log.)"))
+        if outcome.is_abandoned:
+            os._exit(STOPPED)  # the worker is busy with what does not listen, perhaps a download; nobody waits for it
+    return outcome.exit_code
+
+
+def follow(job: Job, deliver: Callable[[str], None], reporter: Silent) -> Outcome:
+    """Hand the ids of the job's pictures to `deliver` until it is over; some come twice. Ctrl+C cancels the job."""
+    try:
+        return _outcome(_watch(job, deliver, reporter))
+    except KeyboardInterrupt:
+        reporter.note("Stopping after this step; Ctrl+C again leaves at once.")
+        job.cancel()
+        with contextlib.suppress(KeyboardInterrupt):
+            return replace(_outcome(_watch(job, deliver, Silent(), _PATIENCE_S)), is_stopped=True)
+        return Outcome(status="cancelled", is_stopped=True, is_abandoned=True)
+    finally:
+        if not job.is_over:
+            job.cancel()
+
+
+def _watch(job: Job, deliver: Callable[[str], None], reporter: Silent, timeout: float | None = None) -> Event | None:
+    """The last event, after all of them have been told."""
+    event = None
+    for event in job.events(timeout=timeout, previews=False):
+        if isinstance(event, ImageReady):
+            deliver(event.image_id)
+        else:
+            reporter.event(event)
+    return event
+
+
+def _outcome(last: Event | None) -> Outcome:
+    match last:
+        case Finished():
+            return Outcome(status="finished")
+        case Failed(message=message, hint=hint):
+            return Outcome(status="failed", error=f"{message} {hint}".strip())
+        case _:
+            return Outcome(status="cancelled", is_abandoned=not isinstance(last, TERMINAL))

@@ -1,0 +1,57 @@
+"""Runs a command and turns how it ended into an exit code: 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
+
+import argparse
+import logging
+import runpy
+import sys
+from collections.abc import Sequence
+
+from studio.cli import generate, models
+from studio.cli.arguments import build_parser, complain
+from studio.cli.report import DONE, FAILED, STOPPED, WRONG
+from studio.domain.catalogue import Catalogue
+from studio.domain.errors import InvalidRequest, StudioError
+from studio.generation import EngineHolder
+from studio.services import CATALOGUE_PATH
+from studio.settings import PROJECT_ROOT, Settings
+
+
+def main(argv: Sequence[str] | None = None, engine: EngineHolder | None = None) -> int:
+    """Run the command line `argv`; gives the exit code. An `engine` that is loaded already may be handed in."""
+    catalogue = Catalogue.load(CATALOGUE_PATH)
+    parser = build_parser(catalogue)
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as ending:  # argparse has said what is wrong, or printed its help
+        return WRONG if ending.code else DONE
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return WRONG
+    try:
+        return _run(options, catalogue, engine)
+    except InvalidRequest as error:
+        complain(str(error), error.field)
+        return WRONG
+    except StudioError as error:
+        complain(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder | None) -> int:
+    if options.command == "models":
+        return models.run(catalogue, Settings.from_environment(), as_json=options.json)
+    if options.command == "serve":
+        return _serve(options.port)
+    # An error that a person is meant to read comes with the job's end; the log is for who looks for more.
+    level = logging.INFO if options.verbose else logging.CRITICAL
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    return generate.run(options, catalogue, engine)
+
+
+def _serve(port: str | None) -> int:
+    """Run app.py as a script: nothing may import the composition root."""
+    sys.argv = ["app.py", *([] if port is None else ["--port", port])]
+    runpy.run_path(str(PROJECT_ROOT / "app.py"), run_name="__main__")
+    return DONE

@@ -1,0 +1,2 @@
+// props.value: the id of a job that waits to be followed.
+watch("value", () => { if (props.value) trigger("play"); });

@@ -1,0 +1,220 @@
+"""The Generate tab: type, see the picture grow, keep it."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio.domain.errors import InvalidRequest, StudioError
+from studio.domain.events import Cancelled, Event, Failed, Finished, ImageReady, Progress, Queued, Started
+from studio.domain.images import ImageRecord
+from studio.generation import KIND
+from studio.job import Job
+from studio.services import Services
+from tabs import views
+from tabs.ask import Ask, build_ask
+from tabs.handlers import QUIET, guarded, moments
+from tabs.result import Result, build_result, star_label
+from tabs.visitor import build_browser_state, is_visitor, new_visitor, own_image
+from tabs.widgets import build_signal
+
+logger = logging.getLogger(__name__)
+
+Updates = dict[Component, Any]
+Data = Mapping[Component, Any]
+
+MAX_FOLLOWERS = 64
+LOOK_AGAIN_S = 4.0
+"""How often a page looks for jobs of its visitor that it does not follow: another tab's, or after a lost connection."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateTab:
+    """The two columns, and what this browser keeps: who it is and the settings it had last."""
+
+    services: Services
+    ask: Ask
+    result: Result
+    visitor: gr.BrowserState
+    saved: gr.BrowserState
+    signal: gr.HTML
+
+    @property
+    def outputs(self) -> list[Component]:
+        return [*self.result.outputs, self.ask.stop, *self.ask.errors.values(), self.signal, self.visitor]
+
+    def on_load(self, visitor: Any, saved: Any, recent: Any) -> Updates:
+        """Inputs: what the browser kept. Outputs: everything, as it was before the reload."""
+        updates: Updates = {self.visitor: visitor if is_visitor(visitor) else new_visitor()}
+        if isinstance(saved, dict):
+            updates |= self.ask.fill(saved)
+        records = self.result.records(recent if isinstance(recent, list) else [])
+        jobs = self.active(visitor)
+        if jobs:
+            updates |= self.result.with_strip([record.id for record in records], None)
+            updates |= {self.signal: jobs[0].id}
+        elif records:
+            updates |= self.result.show(records[0], [record.id for record in records])
+        return updates
+
+    def on_settle(self, data: Data) -> Updates:
+        """Input: the form, after a pause. Outputs: the warning under the prompt, and the settings to keep."""
+        values = self.ask.form.values(data)
+        return {self.saved: values, self.ask.warning: self.ask.warn(values.get("prompt"), values.get("checkpoint"))}
+
+    def on_generate(self, data: Data) -> Updates:
+        """Inputs: form and visitor. Outputs: the new job, or the error next to its control."""
+        visitor = data[self.visitor] if is_visitor(data[self.visitor]) else new_visitor()
+        try:
+            job = self.services.generation.submit(self.ask.form.read(data), visitor)
+        except InvalidRequest as error:
+            return self.ask.on_error(error)
+        except StudioError as error:
+            return {self.result.stage: views.failed(error.message, error.hint)}
+        updates: Updates = dict.fromkeys(self.ask.errors.values(), "")
+        # The stage is left to `follow`, which may be further than this answer when the answer arrives.
+        return updates | {self.visitor: visitor, self.signal: job.id}
+
+    def on_stop(self, visitor: Any) -> Any:
+        """Input: the visitor. Output: the Stop button. Everything this visitor has waiting or running here ends."""
+        for job in self.active(visitor):
+            job.cancel()
+        return gr.Button(interactive=False)
+
+    def active(self, visitor: Any) -> list[Job]:
+        """The generation jobs of `visitor` that are not over, oldest first."""
+        if not is_visitor(visitor):
+            return []
+        return [job for job in self.services.runner.active(visitor) if job.kind == KIND]
+
+    def follow(self, data: Data) -> Iterator[Updates]:
+        """Inputs: visitor and recent pictures. Outputs: stage, strip and buttons, until no job is left."""
+        yield {self.ask.stop: gr.skip()}  # registers the generator, so that a closed page can end it
+        recent = list(data[self.result.recent] or [])
+        while jobs := self.active(data[self.visitor]):
+            for event in moments(jobs[0]):
+                if isinstance(event, ImageReady):
+                    recent = [event.image_id, *(known for known in recent if known != event.image_id)]
+                yield self.on_event(jobs[0], event, recent)
+            if not jobs[0].is_over:  # the studio stops
+                return
+            if not self.active(data[self.visitor]):
+                yield {self.ask.stop: gr.Button(interactive=False)}
+
+    def on_event(self, job: Job, event: Event | None, recent: list[str]) -> Updates:
+        """What the page shows after an event of `job`; None stands for a second without one."""
+        stage, stop = self.result.stage, {self.ask.stop: gr.Button(interactive=True)}
+        match event:
+            case Queued():
+                return self.result.clear(views.waiting(event.ahead)) | stop
+            case Started():
+                return self.result.clear(views.starting()) | stop
+            case Progress():
+                return {stage: views.progress(event)}
+            case ImageReady():
+                return self.result.with_strip(recent, None)
+            case Finished() | Failed() | Cancelled():
+                return self.on_end(job, event, recent)
+        is_waiting = not any(isinstance(told, Started) for told in job.events(timeout=0))
+        return {stage: views.waiting(self.services.runner.jobs_ahead(job)) if is_waiting else gr.skip()}
+
+    def on_end(self, job: Job, event: Event, recent: list[str]) -> Updates:
+        """What stays on the stage: the job's last picture, or why there is none."""
+        ids = [told.image_id for told in job.events(timeout=0) if isinstance(told, ImageReady)]
+        records = self.result.records(ids)
+        line = views.stopped(len(records), job.payload["num_images"]) if isinstance(event, Cancelled) else ""
+        if isinstance(event, Failed):
+            return self.result.clear(views.failed(event.message, event.hint), recent)
+        if not records:
+            return self.result.clear(views.idle(None, line or "This picture is gone."), recent)
+        return self.result.show(records[-1], recent, views.finished(records[-1], line, line or "Done"))
+
+    def own(self, image_id: str | None, visitor: Any) -> ImageRecord:
+        return own_image(self.services.gallery, self.services.settings, image_id, visitor)
+
+    def on_pick(self, visitor: Any, recent: Any, event: gr.EventData) -> Updates:
+        """Inputs: visitor, strip. Event: the picture that was chosen. Outputs: stage, facts, buttons."""
+        return self.result.show(self.own(event.id, visitor), recent or [])
+
+    def on_star(self, image_id: str | None, visitor: Any, recent: Any) -> Updates:
+        """Inputs: the shown picture, visitor, strip. Outputs: the star button and the strip."""
+        record = self.own(image_id, visitor)
+        self.services.gallery.star(record.id, not record.is_starred)
+        label = star_label(record.model_copy(update={"is_starred": not record.is_starred}))
+        return {self.result.star: label, **self.result.with_strip(recent or [], record.id)}
+
+    def on_delete(self, image_id: str | None, visitor: Any, recent: Any) -> Updates:
+        """Inputs: the shown picture, visitor, strip. Outputs: the next picture, or the empty stage."""
+        self.services.gallery.delete(self.own(image_id, visitor).id)
+        left = self.result.records(recent)
+        ids = [record.id for record in left]
+        return self.result.show(left[0], ids) if left else self.result.clear(self.result.idle(), ids)
+
+    def on_reuse(self, image_id: str | None, visitor: Any) -> Updates:
+        """Inputs: a picture, visitor. Outputs: the form, as the picture was made."""
+        return self.ask.fill(self.own(image_id, visitor).recipe.model_dump())
+
+    def on_reuse_seed(self, image_id: str | None, visitor: Any) -> Any:
+        """Inputs: the shown picture, visitor. Output: its seed."""
+        return self.own(image_id, visitor).recipe.seed if image_id else gr.skip()
+
+    def on_example(self, event: gr.EventData) -> Updates:
+        """Event: a prompt. Outputs: the prompt with nothing to complain about."""
+        return {self.ask.form["prompt"]: event.text, self.ask.warning: "", self.ask.errors["prompt"]: ""}
+
+
+def build_generate(services: Services) -> GenerateTab:
+    """Lay out both columns and wire them."""
+    with gr.Row(elem_id="generate-columns"):
+        ask = build_ask(services.catalogue)
+        with gr.Column(min_width=320, elem_id="result"):
+            result = build_result(services.catalogue, services.gallery)
+    tab = GenerateTab(
+        services=services,
+        ask=ask,
+        result=result,
+        visitor=build_browser_state("visitor"),
+        saved=build_browser_state("settings"),
+        signal=build_signal("signal"),
+    )
+    ask.wire()
+    _wire_jobs(tab)
+    _wire_result(tab)
+    return tab
+
+
+def _wire_jobs(tab: GenerateTab) -> None:
+    form, prompt = tab.ask.form, [tab.ask.form["prompt"], tab.ask.warning, tab.ask.errors["prompt"]]
+    settle = {"fn": guarded(tab.on_settle), "inputs": form.inputs, "outputs": [tab.saved, tab.ask.warning], **QUIET}
+    submit = {"fn": guarded(tab.on_generate), "inputs": {*form.inputs, tab.visitor}, "outputs": tab.outputs, **QUIET}
+    tab.ask.warning.settle(trigger_mode="always_last", **settle)
+    tab.ask.generate.click(**submit).then(**settle)
+    tab.ask.examples.pick(guarded(tab.on_example), None, prompt, **QUIET).then(**settle)
+    tab.result.stage.example(guarded(tab.on_example), None, prompt, **QUIET).then(**submit).then(**settle)
+    tab.ask.stop.click(guarded(tab.on_stop), tab.visitor, tab.ask.stop, **QUIET)
+    gr.on(
+        [tab.signal.play, gr.Timer(LOOK_AGAIN_S).tick],
+        guarded(tab.follow),
+        {tab.visitor, tab.result.recent},
+        [*tab.result.outputs, tab.ask.stop],
+        trigger_mode="once",
+        concurrency_limit=MAX_FOLLOWERS,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _wire_result(tab: GenerateTab) -> None:
+    result, ask = tab.result, tab.ask
+    shown = [result.shown_id, tab.visitor]
+    settle = {"fn": guarded(tab.on_settle), "inputs": ask.form.inputs, "outputs": [tab.saved, ask.warning], **QUIET}
+    result.strip.pick(guarded(tab.on_pick), [tab.visitor, result.recent], result.outputs, **QUIET)
+    result.star.click(guarded(tab.on_star), [*shown, result.recent], result.outputs, **QUIET)
+    result.delete.click(lambda: gr.Row(visible=True), None, result.confirm, **QUIET)
+    result.delete_no.click(lambda: gr.Row(visible=False), None, result.confirm, **QUIET)
+    result.delete_yes.click(guarded(tab.on_delete), [*shown, result.recent], result.outputs, **QUIET)
+    result.reuse.click(guarded(tab.on_reuse), shown, ask.outputs, **QUIET).then(**settle)
+    ask.reuse_seed.click(guarded(tab.on_reuse_seed), shown, ask.form["seed"], **QUIET)

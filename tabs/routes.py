@@ -1,0 +1,59 @@
+"""The page's own addresses: pictures by their unguessable id, and a health check. No path of the server shows."""
+
+import io
+
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from studio import __version__
+from studio.domain.errors import StudioError
+from studio.services import Services
+
+THUMB_PX = 320
+_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+
+
+def build_routes(services: Services) -> list[Route]:
+    """Routes for the app that gradio launches; a picture never changes, so browsers may keep it."""
+
+    def picture(request: Request) -> Response:
+        try:
+            record = services.gallery.image(request.path_params["image_id"])
+            path = services.gallery.path(record)
+        except StudioError as error:
+            return PlainTextResponse(str(error), status_code=404)
+        if not path.is_file():
+            return PlainTextResponse("The file of this picture is gone.", status_code=404)
+        how = "attachment" if "download" in request.query_params else "inline"
+        return FileResponse(
+            path, media_type="image/png", filename=path.name, content_disposition_type=how, headers=_FOREVER
+        )
+
+    def thumb(request: Request) -> Response:
+        try:
+            path = services.gallery.path(services.gallery.image(request.path_params["image_id"]))
+            content = thumbnail(path.read_bytes())
+        except (StudioError, OSError):
+            return PlainTextResponse("There is no such picture.", status_code=404)
+        return Response(content, media_type="image/webp", headers=_FOREVER)
+
+    def health(_: Request) -> Response:
+        return JSONResponse({"ok": True, "version": __version__})
+
+    return [
+        Route("/pictures/{image_id:str}.png", picture),
+        Route("/pictures/{image_id:str}/thumb", thumb),
+        Route("/health", health),
+    ]
+
+
+def thumbnail(png: bytes) -> bytes:
+    """A WebP of at most `THUMB_PX` on the longer side, without metadata."""
+    with Image.open(io.BytesIO(png)) as image:
+        small = image.convert("RGB")
+    small.thumbnail((THUMB_PX, THUMB_PX))
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=85)
+    return buffer.getvalue()

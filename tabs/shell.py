@@ -1,0 +1,107 @@
+"""The frame of the page: theme, style sheet, keys and the tabs."""
+
+from typing import Any
+
+import gradio as gr
+
+from studio.services import Services
+from tabs.generate import GenerateTab, build_generate
+from tabs.handlers import QUIET, guarded
+from tabs.library import LibraryTab, build_library
+from tabs.system import build_system
+from tabs.widgets import asset
+
+TITLE = "Flash Studio"
+_READY_JS = "() => { document.body.dataset.ready = '1' }"
+_INDIGO = gr.themes.Color(
+    c50="#eef2ff",
+    c100="#e0e7ff",
+    c200="#c7d2fe",
+    c300="#a5b4fc",
+    c400="#818cf8",
+    c500="#6366f1",
+    c600="#4f46e5",
+    c700="#4338ca",
+    c800="#3730a3",
+    c900="#312e81",
+    c950="#1e1b4b",
+    name="indigo",
+)
+_SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
+_SYSTEM_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
+
+
+def build(services: Services) -> gr.Blocks:
+    """The whole page; nothing runs yet."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
+        gr.HTML(asset("header.html"), elem_id="header", js_on_load=None, apply_default_css=False)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Generate", id="generate"):
+                generate = build_generate(services)
+            with gr.Tab("Library", id="library") as library_tab:
+                library = build_library(services, generate)
+            with gr.Tab("System", id="system") as system_tab:
+                system = build_system(services)
+        kept = [generate.visitor, generate.saved, generate.result.recent]
+        outputs = [*generate.outputs, *generate.ask.outputs]
+        loaded = demo.load(guarded(generate.on_load), kept, list(dict.fromkeys(outputs)), **QUIET)
+        loaded.then(None, js=_READY_JS, **QUIET)
+        listed = [library.search, library.starred, generate.visitor, library.picked_id, library.page]
+        library_tab.select(guarded(library.turn(0)), listed, library.listing, **QUIET)
+        system_tab.select(guarded(system.on_show), generate.visitor, system.outputs, **QUIET)
+        _wire_between(tabs, generate, library)
+    return demo
+
+
+def _wire_between(tabs: gr.Tabs, generate: GenerateTab, library: LibraryTab) -> None:
+    """The buttons that lead from one tab to another."""
+    shown = [generate.result.shown_id, generate.visitor]
+    generate.result.to_library.click(guarded(library.on_open), shown, library.picked, **QUIET).then(
+        lambda: gr.Tabs(selected="library"), None, tabs, **QUIET
+    )
+    picked = [library.picked_id, generate.visitor]
+    library.send.click(guarded(library.on_send), picked, generate.ask.outputs, **QUIET).then(
+        lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET
+    )
+
+
+def appearance() -> dict[str, Any]:
+    """What `launch` takes for the look and the keys."""
+    return {"theme": theme(), "css": asset("studio.css"), "head": f"<script>{asset('keys.js')}</script>"}
+
+
+def theme() -> gr.themes.Base:
+    """One accent colour, system fonts, an 8 px grid."""
+    return gr.themes.Base(
+        primary_hue=_INDIGO,
+        secondary_hue=_INDIGO,
+        neutral_hue=gr.themes.colors.slate,
+        spacing_size=gr.themes.sizes.spacing_md,
+        radius_size=gr.themes.sizes.radius_md,
+        font=_SYSTEM,
+        font_mono=_SYSTEM_MONO,
+    ).set(
+        # Gradio's own greys for help texts and placeholders miss AA contrast.
+        body_text_color="*neutral_900",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_400",
+        input_background_fill="white",
+        input_background_fill_dark="#0f1623",
+        input_border_width="1px",
+        input_border_color="#b9c4d2",
+        input_border_color_dark="#3d4b63",
+        input_border_color_focus="*primary_500",
+        input_shadow="none",
+        input_shadow_focus="none",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        button_primary_text_color="white",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+    )

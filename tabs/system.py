@@ -1,0 +1,88 @@
+"""The System tab: where pictures are made, with what, and what waits."""
+
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio import __version__
+from studio.domain.catalogue import Checkpoint
+from studio.services import Services
+from tabs import views
+from tabs.visitor import is_local, is_visitor
+
+_PACKAGES = ("torch", "diffusers", "transformers", "gradio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemTab:
+    """Three tables, filled when the tab is opened."""
+
+    services: Services
+    machine: gr.HTML
+    models: gr.HTML
+    queue: gr.HTML
+
+    @property
+    def outputs(self) -> list[Component]:
+        return [self.machine, self.models, self.queue]
+
+    def on_show(self, visitor: Any) -> dict[Component, str]:
+        """Input: the visitor. Outputs: the tables as of now."""
+        rows = {row.title: model_line(row) for row in self.services.catalogue.checkpoints}
+        return {
+            self.machine: views.definitions(self.machine_rows(), "facts facts-all"),
+            self.models: views.definitions(rows, "facts facts-all"),
+            self.queue: views.definitions(self.queue_rows(visitor), "facts facts-all"),
+        }
+
+    def machine_rows(self) -> dict[str, str]:
+        """Version, device and libraries; the data folder only for the person who owns it."""
+        settings = self.services.settings
+        rows = {
+            "Flash Studio": __version__,
+            "Device": _asked(settings.device),
+            "Number format": _asked(settings.dtype),
+            "Python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        }
+        return {**rows, "Data folder": str(settings.data_dir)} if is_local(settings) else rows
+
+    def queue_rows(self, visitor: Any) -> dict[str, str]:
+        """How much waits, and how much was made."""
+        mine = len(self.services.runner.active(visitor)) if is_visitor(visitor) else 0
+        rows = {"Your jobs": f"{mine} waiting or running", "Room in line": f"{self.services.settings.max_queued} jobs"}
+        return (
+            {**rows, "Pictures kept": str(self.services.gallery.count())} if is_local(self.services.settings) else rows
+        )
+
+
+def version(package: str) -> str:
+    """The installed version, found without importing the package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def model_line(row: Checkpoint) -> str:
+    """What a model is, needs and allows."""
+    needs = f"Download of {row.download_gb:g} GB on first use" if row.download_gb else "Included"
+    return f"{row.note} {needs}; licence {row.licence}."
+
+
+def _asked(setting: str) -> str:
+    return "chosen automatically" if setting == "auto" else setting
+
+
+def build_system(services: Services) -> SystemTab:
+    """Lay out the three tables."""
+    tables = {}
+    with gr.Column(elem_id="system"):
+        for name, title in (("machine", "This machine"), ("models", "Models"), ("queue", "Queue")):
+            gr.HTML(f"<h2>{title}</h2>", js_on_load=None, apply_default_css=False)
+            tables[name] = gr.HTML("", elem_id=f"system-{name}", js_on_load=None)
+    return SystemTab(services=services, **tables)

@@ -1,0 +1,197 @@
+"""What the page says: values for the stage, the picture grid and the tables. Pure functions, no components."""
+
+import base64
+import html
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from studio.domain.catalogue import Catalogue
+from studio.domain.errors import NotFound
+from studio.domain.events import Progress
+from studio.domain.images import ImageRecord
+
+StageValue = dict[str, Any]
+
+EMPTY_HINT = "Your picture appears here. Write what it should show, or try this:"
+EMPTY_STRIP = "The pictures you make gather here."
+_ALT_LENGTH = 200
+
+
+def picture_url(image_id: str) -> str:
+    """Where the page finds the very file of a picture; relative, so that it holds behind any proxy."""
+    return f"pictures/{image_id}.png"
+
+
+def thumb_url(image_id: str) -> str:
+    return f"pictures/{image_id}/thumb"
+
+
+def download_url(image_id: str) -> str:
+    return f"{picture_url(image_id)}?download=1"
+
+
+def idle(example: str | None, hint: str = EMPTY_HINT) -> StageValue:
+    """An empty stage that teaches."""
+    return {"phase": "idle", "hint": hint, "example": example}
+
+
+def waiting(ahead: int) -> StageValue:
+    place = "Next in line" if ahead == 0 else f"Waiting: {ahead} {'job' if ahead == 1 else 'jobs'} before yours"
+    return {"phase": "waiting", "line": f"{place} …", "announce": place}
+
+
+def starting() -> StageValue:
+    return {"phase": "running", "line": "Getting the model ready …", "announce": "Started"}
+
+
+def progress(event: Progress) -> StageValue:
+    """Preview, bar and "Step 12 of 25 · picture 1 of 4 · 3 s left"."""
+    steps = event.num_images * event.total
+    done = event.image_index * event.total + event.step
+    which = f"picture {event.image_index + 1} of {event.num_images}"
+    parts = [f"Step {event.step} of {event.total}" if event.phase == "denoise" else "Finishing"]
+    parts += [which] if event.num_images > 1 else []
+    parts += [] if event.eta_s is None else [f"{duration(event.eta_s)} left"]
+    return {
+        "phase": "running",
+        "image": data_uri(event.preview) if event.preview else None,
+        "text": "Preview of the picture being made",
+        "line": " · ".join(parts),
+        "announce": f"Drawing {which}",
+        "percent": round(100 * done / steps, 1),
+    }
+
+
+def finished(record: ImageRecord, line: str = "", announce: str = "Done") -> StageValue:
+    """A finished picture from its own file."""
+    return {
+        "phase": "done",
+        "image": picture_url(record.id),
+        "text": alt_text(record),
+        "line": line,
+        "announce": announce,
+        "percent": 0,
+    }
+
+
+def failed(message: str, hint: str) -> StageValue:
+    return {"phase": "failed", "error": f"{message} {hint}".strip()}
+
+
+def stopped(kept: int, asked: int) -> str:
+    """What a stopped job leaves, in one line."""
+    if not kept:
+        return "Stopped before the first picture was done."
+    return f"Stopped. {kept} of {asked} pictures {'is' if kept == 1 else 'are'} kept."
+
+
+def pictures(records: Iterable[ImageRecord], selected: str | None, label: str, empty: str) -> dict[str, Any]:
+    """The value of a picture grid."""
+    cells = [{"id": r.id, "thumb": thumb_url(r.id), "text": alt_text(r), "is_starred": r.is_starred} for r in records]
+    return {"label": label, "empty": empty, "selected": selected, "pictures": cells}
+
+
+def alt_text(record: ImageRecord) -> str:
+    """What stands for the picture where it cannot be seen."""
+    prompt = record.recipe.prompt
+    return prompt if len(prompt) <= _ALT_LENGTH else prompt[: _ALT_LENGTH - 1] + "…"
+
+
+def short_facts(record: ImageRecord, catalogue: Catalogue) -> str:
+    """The line under a result (HTML): seed first."""
+    recipe = record.recipe
+    return definitions(
+        {
+            "Seed": str(recipe.seed),
+            "Time": duration(record.seconds.get("total", 0.0)),
+            "Peak memory": memory(record.peak_memory_mb),
+            "Sampler": scheduler_title(recipe.scheduler, catalogue),
+            "Steps": str(recipe.num_inference_steps),
+            "Guidance": f"{recipe.guidance_scale:g}",
+            "Size": f"{recipe.width} × {recipe.height}",
+        },
+        "facts",
+    )
+
+
+def all_facts(record: ImageRecord, catalogue: Catalogue) -> str:
+    """Everything about a picture (HTML)."""
+    recipe = record.recipe
+    rows = {
+        "Prompt": recipe.prompt,
+        "Prompt as the model read it": record.prompt_as_run if record.prompt_as_run != recipe.prompt else "",
+        "Negative prompt": record.negative_as_run,
+        "Model": checkpoint_title(recipe.checkpoint, catalogue),
+        "Style": style_title(recipe.style, catalogue),
+        "Seed": str(recipe.seed),
+        "Size": f"{recipe.width} × {recipe.height} px",
+        "Steps": str(recipe.num_inference_steps),
+        "Guidance scale": f"{recipe.guidance_scale:g}",
+        "Sampler": scheduler_title(recipe.scheduler, catalogue),
+        "Made": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created_at)),
+        "Time": ", ".join(f"{phase} {duration(spent)}" for phase, spent in record.seconds.items()),
+        "Peak memory": memory(record.peak_memory_mb),
+        "Made with": ", ".join(f"{name} {value[:20]}" for name, value in record.environment.items()),
+        "File": record.path,
+        "Pixels (SHA-256)": record.pixels_sha256,
+    }
+    return definitions({name: value for name, value in rows.items() if value}, "facts facts-all")
+
+
+def definitions(rows: Mapping[str, str], css_class: str) -> str:
+    """Names and values as an HTML description list."""
+    body = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in rows.items())
+    return f'<dl class="{css_class}">{body}</dl>'
+
+
+def verdict(sentence: str, kind: str) -> str:
+    """What a reproduction found (HTML); `kind` is a judgement, or "busy"."""
+    return f'<p class="verdict" data-kind="{html.escape(kind)}" role="status">{html.escape(sentence)}</p>'
+
+
+def unknown_words_text(words: Sequence[str], model: str) -> str:
+    """The warning about words that a model never learnt; "" when there are none."""
+    if not words:
+        return ""
+    quoted = ", ".join(f"“{word}”" for word in words[:8]) + (" …" if len(words) > 8 else "")
+    return f"{model} never learnt {quoted}, so the picture may ignore {'it' if len(words) == 1 else 'them'}."
+
+
+def scheduler_title(scheduler_id: str, catalogue: Catalogue) -> str:
+    try:
+        return catalogue.scheduler(scheduler_id).title
+    except NotFound:  # a picture older than the catalogue
+        return scheduler_id
+
+
+def checkpoint_title(checkpoint_id: str, catalogue: Catalogue) -> str:
+    try:
+        return catalogue.checkpoint(checkpoint_id).title
+    except NotFound:  # as above
+        return checkpoint_id
+
+
+def style_title(style_id: str, catalogue: Catalogue) -> str:
+    try:
+        return catalogue.style(style_id).title
+    except NotFound:  # as above
+        return style_id
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: 0.4 s, 12 s, 3 min 20 s."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def memory(megabytes: float) -> str:
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+
+
+def data_uri(jpeg: bytes) -> str:
+    """A JPEG inside a URL: previews never touch a disk."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

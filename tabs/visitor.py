@@ -1,0 +1,49 @@
+"""Who is looking: a random token that lives in the browser, and what its bearer may do."""
+
+import os
+import re
+import secrets
+from typing import Any
+
+import gradio as gr
+
+from studio.domain.errors import NotFound
+from studio.domain.images import ImageRecord
+from studio.gallery import Gallery
+from studio.settings import Settings
+
+# Not a secret: it keeps the values readable over a restart, for which gradio would pick another key each time.
+_STORAGE_KEY = "flash-studio"
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{22,64}")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def build_browser_state(name: str) -> gr.BrowserState:
+    """A value that this browser keeps over reloads and restarts."""
+    return gr.BrowserState(storage_key=f"{_STORAGE_KEY}-{name}", secret=_STORAGE_KEY)
+
+
+def new_visitor() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def is_visitor(token: Any) -> bool:
+    """Whether `token` could have been made by `new_visitor`; short ones would be guessable."""
+    return isinstance(token, str) and _TOKEN.fullmatch(token) is not None
+
+
+def is_local(settings: Settings) -> bool:
+    """Whether only the person at this machine can reach the page, who then owns every picture."""
+    return settings.host in _LOOPBACK and "SPACE_ID" not in os.environ
+
+
+def own_image(gallery: Gallery, settings: Settings, image_id: str | None, visitor: str | None) -> ImageRecord:
+    """A picture that `visitor` may see and change.
+
+    Raises:
+        NotFound: there is none, or it is somebody else's.
+    """
+    record = gallery.image(image_id or "")
+    if is_local(settings) or (is_visitor(visitor) and record.visitor == visitor):
+        return record
+    raise NotFound("This picture is not yours.", "Choose one of your own.")

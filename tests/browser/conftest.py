@@ -1,0 +1,114 @@
+"""The real app in its own process, and a real Chromium that looks at it.
+
+`networkidle` never comes (Gradio keeps a stream open), so a page is ready when its last load event says so.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from studio.settings import PROJECT_ROOT
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = os.environ.get("CHROMIUM", shutil.which("chromium") or "/usr/bin/chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb"]
+PATIENCE_MS = 180_000
+"""For machines that are busy with something else; an idle one needs a fraction."""
+START_S = 180
+
+Open = Callable[..., "playwright.Page"]
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    data_dir: Path
+
+    @property
+    def pictures(self) -> list[Path]:
+        return sorted((self.data_dir / "images").rglob("*.png"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app on a free port with a folder of its own."""
+    data_dir = tmp_path_factory.mktemp("data")
+    log = (data_dir / "app.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", "0"],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, "FLASH_STUDIO_DATA_DIR": str(data_dir), "GRADIO_TEMP_DIR": str(data_dir / "tmp")},
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+    )
+    watchdog = threading.Timer(START_S, process.kill)
+    watchdog.start()
+    assert process.stdout is not None
+    address = re.search(r"http://\S+", process.stdout.readline())
+    watchdog.cancel()
+    assert address, (data_dir / "app.log").read_text()
+    yield Server(address[0], data_dir)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=90)
+    process.stdout.close()
+    log.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["playwright.Browser"]:
+    if not Path(CHROMIUM).exists():
+        pytest.skip("no Chromium here; set CHROMIUM to its path")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(server: Server, browser: "playwright.Browser") -> Iterator[Open]:
+    """Opens the page in a new browser profile, or in that of another page (`beside`); no script error is tolerated."""
+    contexts, errors = [], []
+
+    def open_one(width: int = 1280, dark: bool = False, beside: "playwright.Page | None" = None) -> "playwright.Page":
+        context = (
+            beside.context
+            if beside
+            else browser.new_context(
+                viewport={"width": width, "height": 900},
+                color_scheme="dark" if dark else "light",
+                accept_downloads=True,
+            )
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        playwright.expect.set_options(timeout=PATIENCE_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(server.url, wait_until="domcontentloaded")
+        wait_until_ready(page)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+@pytest.fixture
+def page(open_page: Open) -> "playwright.Page":
+    return open_page()
+
+
+def wait_until_ready(page: "playwright.Page") -> None:
+    page.wait_for_selector("body[data-ready='1']")

@@ -1,0 +1,57 @@
+"""The page's parts over real services whose worker stands still, so that nothing loads a model."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from studio.domain.catalogue import Catalogue
+from studio.domain.images import ImageRecord
+from studio.domain.request import GenerationRequest
+from studio.gallery import NewImage
+from studio.services import CATALOGUE_PATH, Services, open_services
+from studio.settings import Settings
+from tabs import shell
+from tabs.generate import GenerateTab, build_generate
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    return Catalogue.load(CATALOGUE_PATH)
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    opened = open_services(Settings(data_dir=tmp_path))
+    opened.runner.stop(timeout=10)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(services: Services) -> gr.Blocks:
+    return shell.build(services)
+
+
+@pytest.fixture
+def tab(services: Services) -> GenerateTab:
+    with gr.Blocks():
+        return build_generate(services)
+
+
+@pytest.fixture
+def keep(services: Services) -> Callable[[str], ImageRecord]:
+    """Keeps a small picture as if `visitor` had made it."""
+
+    def save(visitor: str) -> ImageRecord:
+        request = services.catalogue.resolve(GenerationRequest(prompt="a red circle", seed=7))
+        new = NewImage(
+            job_id=secrets.token_hex(8), visitor=visitor, image_index=0, recipe=request, prompt_as_run=request.prompt,
+            negative_as_run="", environment={}, seconds={"total": 1.0}, peak_memory_mb=1.0,
+        )  # fmt: skip
+        return services.gallery.save(Image.new("RGB", (16, 16), "red"), new)
+
+    return save

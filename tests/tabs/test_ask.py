@@ -1,0 +1,71 @@
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from studio.domain.catalogue import Catalogue
+from studio.domain.errors import InvalidRequest
+from tabs.ask import Ask, Updates, build_ask
+
+
+@pytest.fixture
+def ask(catalogue: Catalogue) -> Ask:
+    with gr.Blocks():
+        return build_ask(catalogue)
+
+
+def value(updates: Updates, ask: Ask, field: str) -> Any:
+    update = updates[ask.form[field]]
+    return update.value if isinstance(update, gr.blocks.Block) else update
+
+
+def test_fill_sets_every_control_it_promises(ask: Ask) -> None:
+    assert ask.fill({}).keys() == set(ask.outputs)
+
+
+def test_another_model_brings_its_own_defaults_and_keeps_what_was_typed(ask: Ask) -> None:
+    data = {component: None for component in ask.form.fields.values()}
+    typed = {"prompt": "a harbour", "checkpoint": "sd15", "seed": 7, "num_inference_steps": 3, "style": "on_navy"}
+    data |= {ask.form[name]: given for name, given in typed.items()}
+    updates = ask.on_model(data)
+    assert [value(updates, ask, name) for name in ("prompt", "seed")] == ["a harbour", 7]
+    assert [value(updates, ask, name) for name in ("num_inference_steps", "guidance_scale", "width")] == [30, 7.5, 512]
+    assert value(updates, ask, "style") == "none"
+
+
+def test_settings_that_the_model_cannot_use_are_named(ask: Ask) -> None:
+    updates = ask.fill({"prompt": "x", "width": 512, "height": 768}, "Read.")
+    assert "size 512 × 768 (Pocket SD 1.5 draws from 64 to 256 px)" in updates[ask.drop_note]
+    assert value(updates, ask, "width") == 128
+
+
+def test_a_dropped_picture_of_another_program_fills_the_form(ask: Ask, tmp_path: Path) -> None:
+    info = PngInfo()
+    info.add_text("parameters", "a red circle\nSteps: 12, Sampler: Euler, CFG scale: 3, Seed: 9, Size: 128x96")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    updates = ask.on_drop(str(tmp_path / "a.png"))
+    assert [value(updates, ask, name) for name in ("prompt", "scheduler", "seed", "height")] == [
+        "a red circle",
+        "euler",
+        9,
+        96,
+    ]
+
+
+def test_a_dropped_picture_without_settings_says_so(ask: Ask, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert "carries no settings" in ask.on_drop(str(tmp_path / "a.png"))[ask.drop_note]
+
+
+def test_an_error_stands_next_to_its_control_and_nowhere_else(ask: Ask) -> None:
+    updates = ask.on_error(InvalidRequest("Seed is -5.", "Choose another.", "seed"))
+    assert [name for name, slot in ask.errors.items() if updates[slot]] == ["seed"]
+
+
+def test_words_the_model_never_learnt_are_named(ask: Ask) -> None:
+    assert "“cat”" in ask.warn("a red cat", "pocket-sd15")
+    assert ask.warn("a red circle", "pocket-sd15") == ""
+    assert ask.warn("a red cat", "sd15") == ""

@@ -1,0 +1,54 @@
+from collections.abc import Callable
+
+import gradio as gr
+import pytest
+
+from studio.domain.images import ImageRecord
+from studio.services import Services
+from tabs.generate import build_generate
+from tabs.library import PAGE, LibraryTab, build_library
+from tabs.visitor import new_visitor
+
+Keep = Callable[[str], ImageRecord]
+
+
+@pytest.fixture
+def library(services: Services) -> LibraryTab:
+    with gr.Blocks():
+        return build_library(services, build_generate(services))
+
+
+def ids(library: LibraryTab, updates: dict) -> list[str]:
+    return [picture["id"] for picture in updates[library.grid]["pictures"]]
+
+
+def test_pages_are_newest_first_and_say_where_they_are(library: LibraryTab, keep: Keep) -> None:
+    made = [keep("local").id for _ in range(PAGE + 2)]
+    first = library.show("", False, None, None, 0)
+    assert ids(library, first) == made[:1:-1]
+    second = library.show("", False, None, None, 1)
+    assert ids(library, second) == made[1::-1]
+    assert "49–50 of 50" in second[library.range]
+    assert (second[library.newer].interactive, second[library.older].interactive) == (True, False)
+
+
+def test_search_and_star(library: LibraryTab, keep: Keep, services: Services) -> None:
+    plain, starred = keep("local"), keep("local")
+    services.gallery.star(starred.id, True)
+    assert ids(library, library.show("circle seed:7", False, None, None, 0)) == [starred.id, plain.id]
+    assert ids(library, library.show("", True, None, None, 0)) == [starred.id]
+    assert ids(library, library.show("steps:26", False, None, None, 0)) == []
+
+
+def test_a_picture_shows_everything_that_made_it(library: LibraryTab, keep: Keep) -> None:
+    updates = library.pick(keep("local"))
+    assert "DPM++ 2M Karras" in updates[library.facts]
+    assert "Seed: 7" in updates[library.infotext].value
+
+
+def test_a_shared_page_lists_only_your_own(library: LibraryTab, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    visitor = new_visitor()
+    mine = keep(visitor)
+    keep(new_visitor())
+    assert ids(library, library.show("", False, visitor, None, 0)) == [mine.id]

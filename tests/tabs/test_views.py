@@ -1,0 +1,50 @@
+import pytest
+
+from studio.domain.events import Progress
+from tabs import views
+
+
+def step(**values: object) -> Progress:
+    known = {"step": 12, "total": 25, "image_index": 0, "num_images": 4, "eta_s": 3.2, "phase": "denoise"}
+    return Progress(job_id="j", index=1, time=0.0, **{**known, **values})  # type: ignore[arg-type]
+
+
+def test_progress_says_step_picture_and_time_left() -> None:
+    value = views.progress(step())
+    assert value["line"] == "Step 12 of 25 · picture 1 of 4 · 3.2 s left"
+    assert value["percent"] == 12.0
+
+
+def test_one_picture_is_not_counted_and_an_unknown_time_is_not_guessed() -> None:
+    assert views.progress(step(num_images=1, eta_s=None))["line"] == "Step 12 of 25"
+
+
+def test_a_preview_travels_inside_the_page() -> None:
+    assert views.progress(step(preview=b"\xff\xd8"))["image"] == "data:image/jpeg;base64,/9g="
+    assert views.progress(step())["image"] is None
+
+
+@pytest.mark.parametrize(("ahead", "line"), [(0, "Next in line …"), (1, "Waiting: 1 job before yours …")])
+def test_the_place_in_the_queue(ahead: int, line: str) -> None:
+    assert views.waiting(ahead)["line"] == line
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.44, "0.4 s"), (12.3, "12 s"), (200, "3 min 20 s")])
+def test_durations_have_units(seconds: float, text: str) -> None:
+    assert views.duration(seconds) == text
+
+
+def test_stopped_says_what_is_kept() -> None:
+    assert views.stopped(1, 4) == "Stopped. 1 of 4 pictures is kept."
+    assert views.stopped(0, 4) == "Stopped before the first picture was done."
+
+
+def test_unknown_words_are_listed() -> None:
+    assert views.unknown_words_text((), "Pocket") == ""
+    assert views.unknown_words_text(("cat", "hat"), "Pocket") == (
+        "Pocket never learnt “cat”, “hat”, so the picture may ignore them."
+    )
+
+
+def test_tables_are_escaped() -> None:
+    assert "<b>" not in views.definitions({"Prompt": "<b>"}, "facts")
