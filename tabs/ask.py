@@ -15,7 +15,7 @@ from studio.prompts import unknown_words
 from tabs import controls, views
 from tabs.controls import help_text
 from tabs.form import Form
-from tabs.handlers import QUIET, guarded
+from tabs.handlers import FORM, QUIET, guarded
 from tabs.widgets import asset, build_chips, chips
 
 Updates = dict[Component, Any]
@@ -149,11 +149,11 @@ class Ask:
         """How the parts depend on each other."""
         size = [self.form["width"], self.form["height"]]
         model = self.form["checkpoint"]
-        model.input(guarded(self.on_model), self.form.inputs, self.outputs, **QUIET)
+        model.input(guarded(self.on_model), self.form.inputs, self.outputs, **FORM)
         self.shape.input(guarded(self.on_shape), self.shape, size, **QUIET)
-        gr.on([side.change for side in size], guarded(self.on_size), [*size, model], self.shape, **QUIET)
+        gr.on([side.change for side in size], guarded(self.on_size), [*size, model], self.shape, **FORM)
         self.form["guidance_scale"].change(
-            controls.negative_prompt_for, self.form["guidance_scale"], self.form["negative_prompt"], **QUIET
+            controls.negative_prompt_for, self.form["guidance_scale"], self.form["negative_prompt"], **FORM
         )
         self.random_seed.click(lambda: RANDOM_SEED, None, self.form["seed"], **QUIET)
         self.drop.upload(guarded(self.on_drop), self.drop, self.outputs, **QUIET)

@@ -16,7 +16,7 @@ from studio.job import Job
 from studio.services import Services
 from tabs import views
 from tabs.ask import Ask, build_ask
-from tabs.handlers import QUIET, guarded, moments
+from tabs.handlers import FORM, QUIET, guarded, moments
 from tabs.result import Result, build_result, star_label
 from tabs.visitor import build_browser_state, is_visitor, new_visitor, own_image
 from tabs.widgets import build_signal
@@ -188,8 +188,8 @@ def build_generate(services: Services) -> GenerateTab:
 
 def _wire_jobs(tab: GenerateTab) -> None:
     form, prompt = tab.ask.form, [tab.ask.form["prompt"], tab.ask.warning, tab.ask.errors["prompt"]]
-    settle = {"fn": guarded(tab.on_settle), "inputs": form.inputs, "outputs": [tab.saved, tab.ask.warning], **QUIET}
-    submit = {"fn": guarded(tab.on_generate), "inputs": {*form.inputs, tab.visitor}, "outputs": tab.outputs, **QUIET}
+    settle = {"fn": guarded(tab.on_settle), "inputs": form.inputs, "outputs": [tab.saved, tab.ask.warning], **FORM}
+    submit = {"fn": guarded(tab.on_generate), "inputs": {*form.inputs, tab.visitor}, "outputs": tab.outputs, **FORM}
     tab.ask.warning.settle(trigger_mode="always_last", **settle)
     tab.ask.generate.click(**submit).then(**settle)
     tab.ask.examples.pick(guarded(tab.on_example), None, prompt, **QUIET).then(**settle)
@@ -210,7 +210,7 @@ def _wire_jobs(tab: GenerateTab) -> None:
 def _wire_result(tab: GenerateTab) -> None:
     result, ask = tab.result, tab.ask
     shown = [result.shown_id, tab.visitor]
-    settle = {"fn": guarded(tab.on_settle), "inputs": ask.form.inputs, "outputs": [tab.saved, ask.warning], **QUIET}
+    settle = {"fn": guarded(tab.on_settle), "inputs": ask.form.inputs, "outputs": [tab.saved, ask.warning], **FORM}
     result.strip.pick(guarded(tab.on_pick), [tab.visitor, result.recent], result.outputs, **QUIET)
     result.star.click(guarded(tab.on_star), [*shown, result.recent], result.outputs, **QUIET)
     result.delete.click(lambda: gr.Row(visible=True), None, result.confirm, **QUIET)

@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """For a quick listener of ours: no queue, no overlay, no place in the API."""
 
+FORM: dict[str, Any] = {**QUIET, "preprocess": False}
+"""For a listener that reads a whole form. Gradio's own checks are off: while another model's limits are on their way to
+the page, they would refuse a value that still fits what is seen. The request makes the same checks, in our words."""
+
 IDLE_S = 1.0
 """How long a follower waits for news before it looks around, in seconds; also how late it notices a closed page."""
 

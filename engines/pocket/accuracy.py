@@ -81,16 +81,18 @@ class Report:
 
 def trials(per_kind: int, held_out_per_kind: int, base_seed: int = TEST_SEED) -> Iterator[Trial]:
     """Draw test prompts, paraphrased as people would, each naming its background so that it can be judged."""
-    for kind_index, kind in enumerate(MIXTURE):
+    for key, kind in enumerate(MIXTURE):
         for is_held_out, count in ((False, per_kind), (True, held_out_per_kind)):
             for index in range(count):
-                rng = np.random.default_rng([base_seed, kind_index, is_held_out, index])
-                scene = sample_scene(rng, kind, is_held_out)
-                prompt = paraphrase(scene, rng)
-                while not says_background(prompt, scene):
-                    prompt = paraphrase(scene, rng)
-                seed = int(rng.integers(2**32))
-                yield Trial(kind=kind, is_held_out=is_held_out, scene=scene, prompt=prompt, seed=seed)
+                yield _trial(kind, is_held_out, np.random.default_rng([base_seed, key, is_held_out, index]))
+
+
+def _trial(kind: str, is_held_out: bool, rng: np.random.Generator) -> Trial:
+    scene = sample_scene(rng, kind, is_held_out)
+    prompt = paraphrase(scene, rng)
+    while not says_background(prompt, scene):
+        prompt = paraphrase(scene, rng)
+    return Trial(kind=kind, is_held_out=is_held_out, scene=scene, prompt=prompt, seed=int(rng.integers(2**32)))
 
 
 def draw(pipeline: Any, batch: list[Trial], size: int, steps: int, guidance: float) -> list[Image.Image]:

@@ -1,5 +1,6 @@
 """The page's parts over real services whose worker stands still, so that nothing loads a model."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,14 @@ from studio.services import CATALOGUE_PATH, Services, open_services
 from studio.settings import Settings
 from tabs import shell
 from tabs.generate import GenerateTab, build_generate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leaked_event_loops() -> Iterator[None]:
+    """Gradio makes an event loop for every lock of a `Blocks` and closes none; Python 3.10 and later need none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gradio.queueing.safe_get_lock", asyncio.Lock)
+        yield
 
 
 @pytest.fixture(scope="session")

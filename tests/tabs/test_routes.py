@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from starlette.applications import Starlette
@@ -10,8 +10,9 @@ from tabs.routes import build_routes
 
 
 @pytest.fixture
-def client(services: Services) -> TestClient:
-    return TestClient(Starlette(routes=build_routes(services)))
+def client(services: Services) -> Iterator[TestClient]:
+    with TestClient(Starlette(routes=build_routes(services))) as opened:
+        yield opened
 
 
 def test_a_picture_is_its_very_file(client: TestClient, services: Services, keep: Callable[[str], ImageRecord]) -> None:
