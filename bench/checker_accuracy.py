@@ -73,7 +73,8 @@ def foils(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str, Scene]]
             swapped = (replace(thing, colour=rest[0].colour), replace(rest[0], colour=thing.colour))
             yield "presence", replace(scene, things=swapped)
         return
-    yield "count", swap(count=int(rng.choice([n for n in (1, 2, 3) if n != thing.count])))
+    number = int(rng.choice([n for n in (1, 2, 3) if n != thing.count]))
+    yield "count", swap(count=number, size="medium", place=None)
     if thing.place is not None:
         yield "place", swap(place=pick([p for p in PLACES if p != thing.place]))
     if thing.count == 1:

@@ -20,6 +20,8 @@ from studio.jobs import JobRunner
 
 KIND = "generate"
 PREVIEW_QUALITY = 85
+PREVIEW_SHARE = 0.1
+"""Share of the time that previews may take: a quick picture shows fewer of them rather than becoming slow."""
 
 
 class EngineHolder:
@@ -61,14 +63,15 @@ class GenerationService:
         """Make every picture of `job` that is not recorded yet; the job handler."""
         request = ResolvedRequest.model_validate(job.payload)
         done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
-        pace = _Pace(request, len(done))
+        pace, previews = _Pace(request, len(done)), _Previews()
         for index in range(request.num_images):
             if index in done:
                 continue
-            picture = self.make(request.single(index), job.cancelled, lambda step: self._tell(job, pace, step))
+            recipe = request.single(index)
+            picture = self.make(recipe, job.cancelled, lambda step: self._tell(job, pace, previews, step))
             if job.cancelled():
                 raise JobCancelled
-            record = self._gallery.save(picture.image, self._new_image(job, request.single(index), index, picture))
+            record = self._gallery.save(picture.image, self._new_image(job, recipe, index, picture))
             pace.image_done()
             job.emit(ImageReady, image_id=record.id, image_index=index)
         return {"num_images": request.num_images, "seconds": round(pace.elapsed_s, 2)}
@@ -82,7 +85,7 @@ class GenerationService:
         """Load the default checkpoint before anybody asks for it."""
         self._engine.get().preload(self._catalogue.checkpoint(self._catalogue.default_checkpoint))
 
-    def _tell(self, job: Job, pace: "_Pace", step: Step) -> None:
+    def _tell(self, job: Job, pace: "_Pace", previews: "_Previews", step: Step) -> None:
         job.emit(
             Progress,
             step=step.step,
@@ -91,7 +94,7 @@ class GenerationService:
             num_images=pace.num_images,
             eta_s=pace.eta_s(step.step),
             phase="denoise" if step.step < step.total else "decode",
-            preview=_jpeg(step.preview()) if job.is_watched else None,
+            preview=previews.take(step) if job.is_watched else None,
         )
 
     def _new_image(self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture) -> NewImage:
@@ -107,6 +110,23 @@ class GenerationService:
             seconds=picture.seconds,
             peak_memory_mb=round(picture.peak_memory_mb, 1),
         )
+
+
+class _Previews:
+    """Makes previews as often as `PREVIEW_SHARE` of the time allows, each picture's first at once."""
+
+    def __init__(self) -> None:
+        self._next_at = 0.0
+        self._last = b""
+
+    def take(self, step: Step) -> bytes:
+        """The picture so far as a JPEG, or the last one again while that is fresh."""
+        started = time.monotonic()
+        if step.step == 1 or started >= self._next_at:
+            self._last = _jpeg(step.preview())
+            now = time.monotonic()
+            self._next_at = now + (now - started) * (1 / PREVIEW_SHARE - 1)
+        return self._last
 
 
 class _Pace:

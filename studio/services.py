@@ -86,6 +86,9 @@ def open_services(
 def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
     """Import torch and diffusers and build the engine."""
     # Imported here, not above: these take seconds, and the page is up before them.
+    from engines.quiet import quiet_libraries
+
+    quiet_libraries()
     from engines.devices import choose_device
     from engines.pool import PipelinePool
     from engines.stable_diffusion import StableDiffusionEngine

@@ -27,7 +27,7 @@ def test_a_perfect_model_shows_the_clean_latents_at_every_step(
         sample = scheduler.add_noise(clean, noise, timestep[None])
         alpha, sigma = _alpha_sigma(scheduler, timestep)
         output = noise if prediction_type == "epsilon" else alpha * noise - sigma * clean
-        scheduler.step(output, timestep, sample, generator=generator)
+        scheduler.step(output, timestep, sample)
         denoised = watch.denoised()
         assert denoised is not None
         assert torch.allclose(denoised, clean, atol=2e-2)

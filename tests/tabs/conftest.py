@@ -24,6 +24,8 @@ def no_leaked_event_loops() -> Iterator[None]:
     """Gradio makes an event loop for every lock of a `Blocks` and closes none; Python 3.10 and later need none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gradio.queueing.safe_get_lock", asyncio.Lock)
+        patch.setattr("gradio.utils.safe_get_lock", asyncio.Lock)
+        patch.setattr("gradio.utils.safe_get_stop_event", asyncio.Event)
         yield
 
 
