@@ -22,7 +22,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = os.environ.get("CHROMIUM", shutil.which("chromium") or "/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb"]
-PATIENCE_MS = 180_000
+PATIENCE_MS = 60_000
 """For machines that are busy with something else; an idle one needs a fraction."""
 START_S = 180
 

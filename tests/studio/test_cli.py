@@ -213,8 +213,13 @@ def test_ctrl_c_keeps_what_is_finished(data_dir: Path, tmp_path: Path) -> None:
     arguments = ["a red circle", "--steps", "20", "--num", "60", "--seed", "5", "--out", str(out)]
     process = subprocess.Popen(
         [sys.executable, "-m", "studio", "generate", *arguments],
-        cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A script's background jobs, which these tests may be one of, ignore Ctrl+C and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
