@@ -18,7 +18,7 @@ from tabs.form import Form
 from tabs.handlers import FORM, QUIET, guarded
 from tabs.widgets import asset, build_chips, chips
 
-Updates = dict[Component, Any]
+Updates = dict[Any, Any]
 
 _EXAMPLES = "Prompts that this model can draw"
 _FORMATS = [".png", ".jpg", ".jpeg", ".webp"]
@@ -160,7 +160,7 @@ class Ask:
         self.drop.clear(lambda: "", None, self.drop_note, **QUIET)
 
     def _model_updates(self, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Updates:
-        limits = {"minimum": checkpoint.min_size, "maximum": checkpoint.max_size}
+        limits: dict[str, Any] = {"minimum": checkpoint.min_size, "maximum": checkpoint.max_size}
         choices = controls.style_choices(self.catalogue, checkpoint)
         shape = controls.shape_of(settings["width"], settings["height"], checkpoint)
         return {

@@ -33,5 +33,6 @@ class Form:
         """
         return parse_request(self.values(data))
 
-    def __getitem__(self, name: str) -> Component:
+    def __getitem__(self, name: str) -> Any:
+        """The control of a field; `Any`, because gradio adds the events of a component while running."""
         return self.fields[name]

@@ -23,7 +23,7 @@ from tabs.widgets import build_signal
 
 logger = logging.getLogger(__name__)
 
-Updates = dict[Component, Any]
+Updates = dict[Any, Any]
 Data = Mapping[Component, Any]
 
 MAX_FOLLOWERS = 64

@@ -19,7 +19,7 @@ from tabs.result import build_confirm, star_label
 from tabs.visitor import is_local, own_image
 from tabs.widgets import build_pictures, build_stage
 
-Updates = dict[Component, Any]
+Updates = dict[Any, Any]
 
 PAGE = 48
 LABEL = "Pictures, newest first"

@@ -15,7 +15,7 @@ from tabs import views
 from tabs.visitor import build_browser_state
 from tabs.widgets import build_pictures, build_stage
 
-Updates = dict[Component, Any]
+Updates = dict[Any, Any]
 
 MAX_RECENT = 24
 STRIP_LABEL = "Pictures made in this browser"

@@ -20,13 +20,17 @@ STEP = re.compile(r"Step \d+ of \d+")
 def ask(page: Page, prompt: str, **numbers: int) -> None:
     page.fill("#prompt textarea", prompt)
     if "steps" in numbers:
-        if not page.is_visible("#num-inference-steps"):
-            page.click("#care button.label-wrap")
+        open_care(page)
         set_number(page, "#num-inference-steps", numbers["steps"])
     if "num_images" in numbers:
         set_number(page, "#num-images", numbers["num_images"])
     if "seed" in numbers:
         set_number(page, "#seed", numbers["seed"])
+
+
+def open_care(page: Page) -> None:
+    if not page.is_visible("#num-inference-steps"):
+        page.click("#care button.label-wrap")
 
 
 def set_number(page: Page, control: str, number: int) -> None:
@@ -140,6 +144,7 @@ def test_a_download_is_the_file_and_a_dropped_file_brings_its_settings_back(page
     expect_text(page, "#drop-note", "in place")
     assert page.input_value("#prompt textarea") == "a small pink diamond on a gray background"
     assert page.input_value("#seed input") == "4000000001"
+    open_care(page)
     assert page.input_value("#num-inference-steps input[type=number]") == "3"
 
 
