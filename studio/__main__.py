@@ -5,11 +5,7 @@ import os
 import signal
 import sys
 
-# The libraries read these when they are imported; they keep the console to our own words.
-os.environ.setdefault("TQDM_DISABLE", "1")  # "Loading pipeline components" and the like, but not the hub's downloads
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the library is imported
 
 from studio.cli.main import main
 
