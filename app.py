@@ -36,7 +36,7 @@ def main() -> None:
             launch(demo, services)
             threading.Thread(target=preload, args=(services,), name="preload", daemon=True).start()
             demo.block_thread()
-    except StudioError as error:
+    except (StudioError, OSError) as error:  # OSError: the port is taken
         raise SystemExit(str(error)) from None
 
 

@@ -34,8 +34,15 @@ def open_care(page: Page) -> None:
 
 
 def set_number(page: Page, control: str, number: int) -> None:
-    page.fill(f"{control} input[type=number]", str(number))
-    page.press(f"{control} input[type=number]", "Tab")
+    """Type a number. A slider in a panel that has just opened sets its own value once more, some milliseconds late."""
+    box = page.locator(f"{control} input[type=number]")
+    for _ in range(5):
+        box.fill(str(number))
+        box.press("Tab")
+        page.wait_for_timeout(150)
+        if box.input_value() == str(number):
+            return
+    raise AssertionError(f"{control} does not take {number}")
 
 
 def generate(page: Page, prompt: str = "a red circle on a white background", **numbers: int) -> None:
