@@ -15,6 +15,7 @@ from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from engines.devices import Device
+from engines.text import PromptCache
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import CorruptModel, DownloadFailed, NotFound
 
@@ -26,11 +27,13 @@ PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A checkpoint in memory, with its preview decoder (if it has one) and the SHA-256 of its UNet weights."""
+    """A checkpoint in memory, with its preview decoder (if it has one), the prompts it read last and the SHA-256 of
+    its UNet weights."""
 
     checkpoint: Checkpoint
     pipeline: Any
     tiny_vae: AutoencoderTiny | None
+    prompts: PromptCache
     sha256: str
     dtype: torch.dtype
 
@@ -93,6 +96,7 @@ class PipelinePool:
             checkpoint=checkpoint,
             pipeline=pipeline,
             tiny_vae=tiny_vae,
+            prompts=PromptCache(),
             sha256=weights_sha256(folder / "unet"),
             dtype=dtype,
         )

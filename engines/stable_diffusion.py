@@ -53,7 +53,7 @@ class StableDiffusionEngine:
             watch = _Watch(loaded, pipeline.scheduler, request.num_inference_steps, cancelled, on_step)
             if cancelled():
                 raise JobCancelled
-            image = _run(pipeline, request, prompts, watch)
+            image = _run(loaded, request, prompts, watch)
             return Picture(
                 image=image,
                 seconds=watch.seconds(),
@@ -130,11 +130,12 @@ class _Watch:
         return {name: round(value, 4) for name, value in phases.items()}
 
 
-def _run(pipeline: Any, request: ResolvedRequest, prompts: tuple[str, str], watch: _Watch) -> Image.Image:
+def _run(loaded: Loaded, request: ResolvedRequest, prompts: tuple[str, str], watch: _Watch) -> Image.Image:
+    pipeline = loaded.pipeline
     try:
         output = pipeline(
-            prompt=prompts[0],
-            negative_prompt=prompts[1] if request.uses_guidance else None,
+            prompt_embeds=loaded.prompts.embeds(pipeline, prompts[0]),
+            negative_prompt_embeds=loaded.prompts.embeds(pipeline, prompts[1]) if request.uses_guidance else None,
             width=request.width,
             height=request.height,
             num_inference_steps=request.num_inference_steps,

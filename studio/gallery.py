@@ -89,13 +89,20 @@ class Gallery:
         starred: bool | None = None,
         limit: int = 48,
         offset: int = 0,
+        visitor: str | None = None,
     ) -> list[ImageRecord]:
-        """Pictures that fit a search, newest first; see `studio.search`."""
-        return self._ledger.search(text, filters, starred, limit, offset)
+        """Pictures that fit a search, newest first; of `visitor` only, if given. See `studio.search`."""
+        return self._ledger.search(text, filters, starred, limit, offset, visitor)
 
-    def count(self, text: str = "", filters: dict[str, Any] | None = None, starred: bool | None = None) -> int:
+    def count(
+        self,
+        text: str = "",
+        filters: dict[str, Any] | None = None,
+        starred: bool | None = None,
+        visitor: str | None = None,
+    ) -> int:
         """How many pictures fit a search."""
-        return self._ledger.count(text, filters, starred)
+        return self._ledger.count(text, filters, starred, visitor)
 
     def star(self, image_id: str, is_starred: bool) -> None:
         """Raises NotFound for an id that no picture has."""

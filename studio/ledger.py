@@ -191,20 +191,27 @@ class Ledger:
         starred: bool | None = None,
         limit: int = 48,
         offset: int = 0,
+        visitor: str | None = None,
     ) -> list[ImageRecord]:
-        """Images that fit a search (see `studio.search`), newest first.
+        """Images that fit a search (see `studio.search`), newest first; of `visitor` only, if given.
 
         Raises:
             InvalidRequest: a filter that no picture can have.
         """
-        wanted = select(ImageEntry).where(*conditions(text, filters, starred))
+        wanted = select(ImageEntry).where(*conditions(text, filters, starred, visitor))
         with self._reading() as session:
             found = session.scalars(wanted.order_by(ImageEntry.id.desc()).limit(limit).offset(offset))
             return [_image_record(entry) for entry in found]
 
-    def count(self, text: str = "", filters: dict[str, Any] | None = None, starred: bool | None = None) -> int:
+    def count(
+        self,
+        text: str = "",
+        filters: dict[str, Any] | None = None,
+        starred: bool | None = None,
+        visitor: str | None = None,
+    ) -> int:
         """How many images `search` would give without its limit."""
-        wanted = select(func.count()).select_from(ImageEntry).where(*conditions(text, filters, starred))
+        wanted = select(func.count()).select_from(ImageEntry).where(*conditions(text, filters, starred, visitor))
         with self._reading() as session:
             return session.scalar(wanted) or 0
 

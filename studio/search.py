@@ -53,8 +53,11 @@ def parse_query(text: str) -> Query:
     return Query(words=tuple(dict.fromkeys(words)), filters=filters, is_starred=is_starred)
 
 
-def conditions(text: str, filters: Mapping[str, Any] | None, is_starred: bool | None) -> list[ColumnElement[bool]]:
-    """The WHERE of a search: a text as typed, and exact values by recipe field (or by a name of the little language).
+def conditions(
+    text: str, filters: Mapping[str, Any] | None, is_starred: bool | None, visitor: str | None = None
+) -> list[ColumnElement[bool]]:
+    """The WHERE of a search: a text as typed, exact values by recipe field (or by a name of the little language), and
+    whose images count (None for everybody's).
 
     Raises:
         InvalidRequest: a filter that no picture can have.
@@ -64,7 +67,8 @@ def conditions(text: str, filters: Mapping[str, Any] | None, is_starred: bool | 
     starred = query.is_starred if is_starred is None else is_starred
     found = [ImageEntry.search_text.contains(word, autoescape=True) for word in query.words]
     found += [_recipe_equals(field, value) for field, value in wanted.items()]
-    return found if starred is None else [*found, ImageEntry.is_starred.is_(starred)]
+    found += [] if starred is None else [ImageEntry.is_starred.is_(starred)]
+    return found + ([] if visitor is None else [ImageEntry.visitor == visitor])
 
 
 def search_text(record: ImageRecord) -> str:

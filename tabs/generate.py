@@ -18,7 +18,7 @@ from tabs import views
 from tabs.ask import Ask, build_ask
 from tabs.handlers import FORM, QUIET, guarded, moments
 from tabs.result import Result, build_result, star_label
-from tabs.visitor import build_browser_state, is_visitor, new_visitor, own_image
+from tabs.visitor import build_browser_state, is_token, new_token, own_image, visitor_of
 from tabs.widgets import build_signal
 
 logger = logging.getLogger(__name__)
@@ -38,21 +38,21 @@ class GenerateTab:
     services: Services
     ask: Ask
     result: Result
-    visitor: gr.BrowserState
+    token: gr.BrowserState
     saved: gr.BrowserState
     signal: gr.HTML
 
     @property
     def outputs(self) -> list[Component]:
-        return [*self.result.outputs, self.ask.stop, *self.ask.errors.values(), self.signal, self.visitor]
+        return [*self.result.outputs, self.ask.stop, *self.ask.errors.values(), self.signal, self.token]
 
-    def on_load(self, visitor: Any, saved: Any, recent: Any) -> Updates:
+    def on_load(self, token: Any, saved: Any, recent: Any) -> Updates:
         """Inputs: what the browser kept. Outputs: everything, as it was before the reload."""
-        updates: Updates = {self.visitor: visitor if is_visitor(visitor) else new_visitor()}
+        updates: Updates = {self.token: token if is_token(token) else new_token()}
         if isinstance(saved, dict):
             updates |= self.ask.fill(saved)
         records = self.result.records(recent if isinstance(recent, list) else [])
-        jobs = self.active(visitor)
+        jobs = self.active(token)
         if jobs:
             updates |= self.result.with_strip([record.id for record in records], None)
             updates |= {self.signal: jobs[0].id}
@@ -66,42 +66,40 @@ class GenerateTab:
         return {self.saved: values, self.ask.warning: self.ask.warn(values.get("prompt"), values.get("checkpoint"))}
 
     def on_generate(self, data: Data) -> Updates:
-        """Inputs: form and visitor. Outputs: the new job, or the error next to its control."""
-        visitor = data[self.visitor] if is_visitor(data[self.visitor]) else new_visitor()
+        """Inputs: form and token. Outputs: the new job, or the error next to its control."""
+        token = data[self.token] if is_token(data[self.token]) else new_token()
         try:
-            job = self.services.generation.submit(self.ask.form.read(data), visitor)
+            job = self.services.generation.submit(self.ask.form.read(data), visitor_of(token))
         except InvalidRequest as error:
             return self.ask.on_error(error)
         except StudioError as error:
             return {self.result.stage: views.failed(error.message, error.hint)}
         updates: Updates = dict.fromkeys(self.ask.errors.values(), "")
         # The stage is left to `follow`, which may be further than this answer when the answer arrives.
-        return updates | {self.visitor: visitor, self.signal: job.id}
+        return updates | {self.token: token, self.signal: job.id}
 
-    def on_stop(self, visitor: Any) -> Any:
-        """Input: the visitor. Output: the Stop button. Everything this visitor has waiting or running here ends."""
-        for job in self.active(visitor):
+    def on_stop(self, token: Any) -> Any:
+        """Input: the token. Output: the Stop button. Everything this visitor has waiting or running here ends."""
+        for job in self.active(token):
             job.cancel()
         return gr.Button(interactive=False)
 
-    def active(self, visitor: Any) -> list[Job]:
-        """The generation jobs of `visitor` that are not over, oldest first."""
-        if not is_visitor(visitor):
-            return []
-        return [job for job in self.services.runner.active(visitor) if job.kind == KIND]
+    def active(self, token: Any) -> list[Job]:
+        """The generation jobs of this visitor that are not over, oldest first."""
+        return [job for job in self.services.runner.active(visitor_of(token)) if job.kind == KIND]
 
     def follow(self, data: Data) -> Iterator[Updates]:
-        """Inputs: visitor and recent pictures. Outputs: stage, strip and buttons, until no job is left."""
+        """Inputs: token and recent pictures. Outputs: stage, strip and buttons, until no job is left."""
         yield {self.ask.stop: gr.skip()}  # registers the generator, so that a closed page can end it
         recent = list(data[self.result.recent] or [])
-        while jobs := self.active(data[self.visitor]):
+        while jobs := self.active(data[self.token]):
             for event in moments(jobs[0]):
                 if isinstance(event, ImageReady):
                     recent = [event.image_id, *(known for known in recent if known != event.image_id)]
                 yield self.on_event(jobs[0], event, recent)
             if not jobs[0].is_over:  # the studio stops
                 return
-            if not self.active(data[self.visitor]):
+            if not self.active(data[self.token]):
                 yield {self.ask.stop: gr.Button(interactive=False)}
 
     def on_event(self, job: Job, event: Event | None, recent: list[str]) -> Updates:
@@ -132,34 +130,34 @@ class GenerateTab:
             return self.result.clear(views.idle(None, line or "This picture is gone."), recent)
         return self.result.show(records[-1], recent, views.finished(records[-1], line, line or "Done"))
 
-    def own(self, image_id: str | None, visitor: Any) -> ImageRecord:
-        return own_image(self.services.gallery, self.services.settings, image_id, visitor)
+    def own(self, image_id: str | None, token: Any) -> ImageRecord:
+        return own_image(self.services.gallery, self.services.settings, image_id, token)
 
-    def on_pick(self, visitor: Any, recent: Any, event: gr.EventData) -> Updates:
-        """Inputs: visitor, strip. Event: the picture that was chosen. Outputs: stage, facts, buttons."""
-        return self.result.show(self.own(event.id, visitor), recent or [])
+    def on_pick(self, token: Any, recent: Any, event: gr.EventData) -> Updates:
+        """Inputs: token, strip. Event: the picture that was chosen. Outputs: stage, facts, buttons."""
+        return self.result.show(self.own(event.id, token), recent or [])
 
-    def on_star(self, image_id: str | None, visitor: Any, recent: Any) -> Updates:
-        """Inputs: the shown picture, visitor, strip. Outputs: the star button and the strip."""
-        record = self.own(image_id, visitor)
+    def on_star(self, image_id: str | None, token: Any, recent: Any) -> Updates:
+        """Inputs: the shown picture, token, strip. Outputs: the star button and the strip."""
+        record = self.own(image_id, token)
         self.services.gallery.star(record.id, not record.is_starred)
         label = star_label(record.model_copy(update={"is_starred": not record.is_starred}))
         return {self.result.star: label, **self.result.with_strip(recent or [], record.id)}
 
-    def on_delete(self, image_id: str | None, visitor: Any, recent: Any) -> Updates:
-        """Inputs: the shown picture, visitor, strip. Outputs: the next picture, or the empty stage."""
-        self.services.gallery.delete(self.own(image_id, visitor).id)
+    def on_delete(self, image_id: str | None, token: Any, recent: Any) -> Updates:
+        """Inputs: the shown picture, token, strip. Outputs: the next picture, or the empty stage."""
+        self.services.gallery.delete(self.own(image_id, token).id)
         left = self.result.records(recent)
         ids = [record.id for record in left]
         return self.result.show(left[0], ids) if left else self.result.clear(self.result.idle(), ids)
 
-    def on_reuse(self, image_id: str | None, visitor: Any) -> Updates:
-        """Inputs: a picture, visitor. Outputs: the form, as the picture was made."""
-        return self.ask.fill(self.own(image_id, visitor).recipe.model_dump())
+    def on_reuse(self, image_id: str | None, token: Any) -> Updates:
+        """Inputs: a picture, token. Outputs: the form, as the picture was made."""
+        return self.ask.fill(self.own(image_id, token).recipe.model_dump())
 
-    def on_reuse_seed(self, image_id: str | None, visitor: Any) -> Any:
-        """Inputs: the shown picture, visitor. Output: its seed."""
-        return self.own(image_id, visitor).recipe.seed if image_id else gr.skip()
+    def on_reuse_seed(self, image_id: str | None, token: Any) -> Any:
+        """Inputs: the shown picture, token. Output: its seed."""
+        return self.own(image_id, token).recipe.seed if image_id else gr.skip()
 
     def on_example(self, event: gr.EventData) -> Updates:
         """Event: a prompt. Outputs: the prompt with nothing to complain about."""
@@ -176,7 +174,7 @@ def build_generate(services: Services) -> GenerateTab:
         services=services,
         ask=ask,
         result=result,
-        visitor=build_browser_state("visitor"),
+        token=build_browser_state("visitor"),
         saved=build_browser_state("settings"),
         signal=build_signal("signal"),
     )
@@ -189,16 +187,16 @@ def build_generate(services: Services) -> GenerateTab:
 def _wire_jobs(tab: GenerateTab) -> None:
     form, prompt = tab.ask.form, [tab.ask.form["prompt"], tab.ask.warning, tab.ask.errors["prompt"]]
     settle = {"fn": guarded(tab.on_settle), "inputs": form.inputs, "outputs": [tab.saved, tab.ask.warning], **FORM}
-    submit = {"fn": guarded(tab.on_generate), "inputs": {*form.inputs, tab.visitor}, "outputs": tab.outputs, **FORM}
+    submit = {"fn": guarded(tab.on_generate), "inputs": {*form.inputs, tab.token}, "outputs": tab.outputs, **FORM}
     tab.ask.warning.settle(trigger_mode="always_last", **settle)
     tab.ask.generate.click(**submit).then(**settle)
     tab.ask.examples.pick(guarded(tab.on_example), None, prompt, **QUIET).then(**settle)
     tab.result.stage.example(guarded(tab.on_example), None, prompt, **QUIET).then(**submit).then(**settle)
-    tab.ask.stop.click(guarded(tab.on_stop), tab.visitor, tab.ask.stop, **QUIET)
+    tab.ask.stop.click(guarded(tab.on_stop), tab.token, tab.ask.stop, **QUIET)
     gr.on(
         [tab.signal.play, gr.Timer(LOOK_AGAIN_S).tick],
         guarded(tab.follow),
-        {tab.visitor, tab.result.recent},
+        {tab.token, tab.result.recent},
         [*tab.result.outputs, tab.ask.stop],
         trigger_mode="once",
         concurrency_limit=MAX_FOLLOWERS,
@@ -209,9 +207,9 @@ def _wire_jobs(tab: GenerateTab) -> None:
 
 def _wire_result(tab: GenerateTab) -> None:
     result, ask = tab.result, tab.ask
-    shown = [result.shown_id, tab.visitor]
+    shown = [result.shown_id, tab.token]
     settle = {"fn": guarded(tab.on_settle), "inputs": ask.form.inputs, "outputs": [tab.saved, ask.warning], **FORM}
-    result.strip.pick(guarded(tab.on_pick), [tab.visitor, result.recent], result.outputs, **QUIET)
+    result.strip.pick(guarded(tab.on_pick), [tab.token, result.recent], result.outputs, **QUIET)
     result.star.click(guarded(tab.on_star), [*shown, result.recent], result.outputs, **QUIET)
     result.delete.click(lambda: gr.Row(visible=True), None, result.confirm, **QUIET)
     result.delete_no.click(lambda: gr.Row(visible=False), None, result.confirm, **QUIET)

@@ -16,7 +16,7 @@ from tabs import controls, views
 from tabs.generate import GenerateTab
 from tabs.handlers import QUIET, guarded, moments
 from tabs.result import build_confirm, star_label
-from tabs.visitor import is_local, own_image
+from tabs.visitor import is_local, own_image, visitor_of
 from tabs.widgets import build_pictures, build_stage
 
 Updates = dict[Any, Any]
@@ -66,13 +66,13 @@ class LibraryTab:
         parts: list[Any] = [self.picked_id, self.stage, self.actions, self.confirm, self.star, self.download]
         return [*parts, self.verdict, self.facts, self.infotext]
 
-    def on_search(self, text: str, starred: bool, visitor: Any, picked_id: str | None) -> Updates:
+    def on_search(self, text: str, starred: bool, token: Any, picked_id: str | None) -> Updates:
         """Inputs: the search. Outputs: the first page of what fits."""
-        return self.show(text, starred, visitor, picked_id, 0)
+        return self.show(text, starred, token, picked_id, 0)
 
-    def show(self, text: str, starred: bool, visitor: Any, picked_id: str | None, page: int) -> Updates:
+    def show(self, text: str, starred: bool, token: Any, picked_id: str | None, page: int) -> Updates:
         """One page of the pictures that fit, and where it stands among all of them."""
-        records, total = self.find(text, starred, visitor, page)
+        records, total = self.find(text, starred, token, page)
         empty = NO_MATCH if text or starred else NO_PICTURES
         first = page * PAGE
         where = f"{first + 1}–{first + len(records)} of {total}" if records else ""
@@ -84,34 +84,31 @@ class LibraryTab:
             self.range: controls.note(where) if where else "",
         }
 
-    def find(self, text: str, starred: bool, visitor: Any, page: int) -> tuple[list[ImageRecord], int]:
-        """The pictures of a page and how many there are in all; on a shared page, of `visitor` only."""
+    def find(self, text: str, starred: bool, token: Any, page: int) -> tuple[list[ImageRecord], int]:
+        """The pictures of a page and how many there are in all; on a shared page, of this visitor only."""
         gallery, only = self.services.gallery, True if starred else None
-        if is_local(self.services.settings):
-            total = gallery.count(text, starred=only)
-            return gallery.find(text, starred=only, limit=PAGE, offset=page * PAGE), total
-        everything = gallery.find(text, starred=only, limit=gallery.count(text, starred=only))
-        own = [record for record in everything if record.visitor == visitor]
-        return own[page * PAGE : (page + 1) * PAGE], len(own)
+        owner = None if is_local(self.services.settings) else visitor_of(token)
+        found = gallery.find(text, starred=only, limit=PAGE, offset=page * PAGE, visitor=owner)
+        return found, gallery.count(text, starred=only, visitor=owner)
 
     def turn(self, by: int) -> Callable[..., Updates]:
         """A listener. Inputs: the search and the page. Outputs: the page `by` pages further."""
 
-        def on_turn(text: str, starred: bool, visitor: Any, picked_id: str | None, page: int) -> Updates:
-            return self.show(text, starred, visitor, picked_id, max(0, page + by))
+        def on_turn(text: str, starred: bool, token: Any, picked_id: str | None, page: int) -> Updates:
+            return self.show(text, starred, token, picked_id, max(0, page + by))
 
         return on_turn
 
-    def own(self, image_id: str | None, visitor: Any) -> ImageRecord:
-        return own_image(self.services.gallery, self.services.settings, image_id, visitor)
+    def own(self, image_id: str | None, token: Any) -> ImageRecord:
+        return own_image(self.services.gallery, self.services.settings, image_id, token)
 
-    def on_pick(self, visitor: Any, event: gr.EventData) -> Updates:
+    def on_pick(self, token: Any, event: gr.EventData) -> Updates:
         """Event: the picture that was chosen. Outputs: the picture with everything about it."""
-        return self.pick(self.own(event.id, visitor))
+        return self.pick(self.own(event.id, token))
 
-    def on_open(self, image_id: str | None, visitor: Any) -> Updates:
+    def on_open(self, image_id: str | None, token: Any) -> Updates:
         """Input: the picture that shows under Generate. Outputs: the same as for a pick."""
-        return self.pick(self.own(image_id, visitor)) if image_id else {self.picked_id: gr.skip()}
+        return self.pick(self.own(image_id, token)) if image_id else {self.picked_id: gr.skip()}
 
     def pick(self, record: ImageRecord) -> Updates:
         catalogue = self.services.catalogue
@@ -127,15 +124,15 @@ class LibraryTab:
             self.infotext: gr.Textbox(value=infotext(record, catalogue), visible=True),
         }
 
-    def on_star(self, image_id: str | None, visitor: Any) -> str:
+    def on_star(self, image_id: str | None, token: Any) -> str:
         """Input: the picked picture. Output: the star button."""
-        record = self.own(image_id, visitor)
+        record = self.own(image_id, token)
         self.services.gallery.star(record.id, not record.is_starred)
         return star_label(record.model_copy(update={"is_starred": not record.is_starred}))
 
-    def on_delete(self, image_id: str | None, visitor: Any) -> Updates:
+    def on_delete(self, image_id: str | None, token: Any) -> Updates:
         """Input: the picked picture. Outputs: no picture."""
-        self.services.gallery.delete(self.own(image_id, visitor).id)
+        self.services.gallery.delete(self.own(image_id, token).id)
         return {
             self.picked_id: None,
             self.stage: views.idle(None, NOTHING_PICKED),
@@ -146,22 +143,22 @@ class LibraryTab:
             self.infotext: gr.Textbox(value="", visible=False),
         }
 
-    def on_send(self, image_id: str | None, visitor: Any) -> Updates:
+    def on_send(self, image_id: str | None, token: Any) -> Updates:
         """Input: the picked picture. Outputs: the form under Generate."""
-        return self.generate.ask.fill(self.own(image_id, visitor).recipe.model_dump())
+        return self.generate.ask.fill(self.own(image_id, token).recipe.model_dump())
 
-    def on_reproduce(self, image_id: str | None, visitor: Any) -> Iterator[str]:
+    def on_reproduce(self, image_id: str | None, token: Any) -> Iterator[str]:
         """Input: the picked picture. Output: how far the reproduction is, then its verdict."""
         yield views.verdict("Waiting …", "busy")
         try:
-            job = self.services.reproduction.submit(self.own(image_id, visitor).id, visitor)
+            job = self.services.reproduction.submit(self.own(image_id, token).id, visitor_of(token))
         except StudioError as error:
             yield controls.error_html(error.message, error.hint)
             return
         for event in moments(job):
             match event:
                 case Queued(ahead=ahead):
-                    yield views.verdict(views.waiting(ahead)["line"], "busy")
+                    yield views.verdict(f"{views.place_in_line(ahead)} …", "busy")
                 case Started():
                     yield views.verdict("Making it again …", "busy")
                 case Finished(summary=summary):
@@ -216,8 +213,8 @@ def build_library(services: Services, generate: GenerateTab) -> LibraryTab:
 
 
 def _wire(tab: LibraryTab) -> None:
-    visitor = tab.generate.visitor
-    query = [tab.search, tab.starred, visitor, tab.picked_id]
+    token = tab.generate.token
+    query = [tab.search, tab.starred, token, tab.picked_id]
     again = {"fn": guarded(tab.turn(0)), "inputs": [*query, tab.page], "outputs": tab.listing, **QUIET}
     gr.on(
         [tab.search.change, tab.search.submit, tab.starred.change],
@@ -229,8 +226,8 @@ def _wire(tab: LibraryTab) -> None:
     )
     tab.newer.click(guarded(tab.turn(-1)), [*query, tab.page], tab.listing, **QUIET)
     tab.older.click(guarded(tab.turn(1)), [*query, tab.page], tab.listing, **QUIET)
-    tab.grid.pick(guarded(tab.on_pick), visitor, tab.picked, **QUIET)
-    picked = [tab.picked_id, visitor]
+    tab.grid.pick(guarded(tab.on_pick), token, tab.picked, **QUIET)
+    picked = [tab.picked_id, token]
     tab.star.click(guarded(tab.on_star), picked, tab.star, **QUIET).then(**again)
     tab.delete.click(lambda: gr.Row(visible=True), None, tab.confirm, **QUIET)
     tab.delete_no.click(lambda: gr.Row(visible=False), None, tab.confirm, **QUIET)

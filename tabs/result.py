@@ -48,7 +48,7 @@ class Result:
         parts: list[Any] = [self.stage, self.strip, self.facts, self.actions, self.star, self.download, self.confirm]
         return [*parts, self.shown_id, self.recent]
 
-    def show(self, record: ImageRecord, recent: Sequence[str], stage: views.StageValue | None = None) -> Updates:
+    def show(self, record: ImageRecord, recent: Sequence[str], stage: str | None = None) -> Updates:
         """A finished picture with its facts and buttons."""
         return {
             self.stage: stage or views.finished(record),
@@ -61,7 +61,7 @@ class Result:
             **self.with_strip(recent, record.id),
         }
 
-    def clear(self, stage: views.StageValue, recent: Sequence[str] | None = None) -> Updates:
+    def clear(self, stage: str, recent: Sequence[str] | None = None) -> Updates:
         """No picture; the strip stays unless `recent` is given."""
         return {
             self.stage: stage,
@@ -90,7 +90,7 @@ class Result:
                 continue
         return found
 
-    def idle(self) -> views.StageValue:
+    def idle(self) -> str:
         """The empty stage, with a prompt to try."""
         examples = self.catalogue.checkpoint(self.catalogue.default_checkpoint).examples
         return views.idle(examples[0] if examples else None)

@@ -42,24 +42,24 @@ def build(services: Services) -> gr.Blocks:
                 library = build_library(services, generate)
             with gr.Tab("System", id="system") as system_tab:
                 system = build_system(services)
-        kept = [generate.visitor, generate.saved, generate.result.recent]
+        kept = [generate.token, generate.saved, generate.result.recent]
         outputs = [*generate.outputs, *generate.ask.outputs]
         loaded = demo.load(guarded(generate.on_load), kept, list(dict.fromkeys(outputs)), **QUIET)
         loaded.then(None, js=_READY_JS, **QUIET)
-        listed = [library.search, library.starred, generate.visitor, library.picked_id, library.page]
+        listed = [library.search, library.starred, generate.token, library.picked_id, library.page]
         library_tab.select(guarded(library.turn(0)), listed, library.listing, **QUIET)
-        system_tab.select(guarded(system.on_show), generate.visitor, system.outputs, **QUIET)
+        system_tab.select(guarded(system.on_show), generate.token, system.outputs, **QUIET)
         _wire_between(tabs, generate, library)
     return demo
 
 
 def _wire_between(tabs: gr.Tabs, generate: GenerateTab, library: LibraryTab) -> None:
     """The buttons that lead from one tab to another."""
-    shown = [generate.result.shown_id, generate.visitor]
+    shown = [generate.result.shown_id, generate.token]
     generate.result.to_library.click(guarded(library.on_open), shown, library.picked, **QUIET).then(
         lambda: gr.Tabs(selected="library"), None, tabs, **QUIET
     )
-    picked = [library.picked_id, generate.visitor]
+    picked = [library.picked_id, generate.token]
     library.send.click(guarded(library.on_send), picked, generate.ask.outputs, **QUIET).then(
         lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET
     )

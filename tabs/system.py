@@ -12,7 +12,7 @@ from studio import __version__
 from studio.domain.catalogue import Checkpoint
 from studio.services import Services
 from tabs import views
-from tabs.visitor import is_local, is_visitor
+from tabs.visitor import is_local, visitor_of
 
 _PACKAGES = ("torch", "diffusers", "transformers", "gradio")
 
@@ -30,13 +30,13 @@ class SystemTab:
     def outputs(self) -> list[Component]:
         return [self.machine, self.models, self.queue]
 
-    def on_show(self, visitor: Any) -> dict[Component, str]:
-        """Input: the visitor. Outputs: the tables as of now."""
+    def on_show(self, token: Any) -> dict[Component, str]:
+        """Input: the visitor's token. Outputs: the tables as of now."""
         rows = {row.title: model_line(row) for row in self.services.catalogue.checkpoints}
         return {
             self.machine: views.definitions(self.machine_rows(), "facts facts-all"),
             self.models: views.definitions(rows, "facts facts-all"),
-            self.queue: views.definitions(self.queue_rows(visitor), "facts facts-all"),
+            self.queue: views.definitions(self.queue_rows(token), "facts facts-all"),
         }
 
     def machine_rows(self) -> dict[str, str]:
@@ -51,9 +51,9 @@ class SystemTab:
         }
         return {**rows, "Data folder": str(settings.data_dir)} if is_local(settings) else rows
 
-    def queue_rows(self, visitor: Any) -> dict[str, str]:
+    def queue_rows(self, token: Any) -> dict[str, str]:
         """How much waits, and how much was made."""
-        mine = len(self.services.runner.active(visitor)) if is_visitor(visitor) else 0
+        mine = len(self.services.runner.active(visitor_of(token)))
         rows = {"Your jobs": f"{mine} waiting or running", "Room in line": f"{self.services.settings.max_queued} jobs"}
         return (
             {**rows, "Pictures kept": str(self.services.gallery.count())} if is_local(self.services.settings) else rows

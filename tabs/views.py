@@ -4,14 +4,12 @@ import base64
 import html
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import NotFound
 from studio.domain.events import Progress
 from studio.domain.images import ImageRecord
-
-StageValue = dict[str, Any]
+from tabs.widgets import as_json
 
 EMPTY_HINT = "Your picture appears here. Write what it should show, or try this:"
 EMPTY_STRIP = "The pictures you make gather here."
@@ -31,21 +29,25 @@ def download_url(image_id: str) -> str:
     return f"{picture_url(image_id)}?download=1"
 
 
-def idle(example: str | None, hint: str = EMPTY_HINT) -> StageValue:
+def idle(example: str | None, hint: str = EMPTY_HINT) -> str:
     """An empty stage that teaches."""
-    return {"phase": "idle", "hint": hint, "example": example}
+    return as_json(phase="idle", hint=hint, example=example)
 
 
-def waiting(ahead: int) -> StageValue:
-    place = "Next in line" if ahead == 0 else f"Waiting: {ahead} {'job' if ahead == 1 else 'jobs'} before yours"
-    return {"phase": "waiting", "line": f"{place} …", "announce": place}
+def waiting(ahead: int) -> str:
+    place = place_in_line(ahead)
+    return as_json(phase="waiting", line=f"{place} …", announce=place)
 
 
-def starting() -> StageValue:
-    return {"phase": "running", "line": "Getting the model ready …", "announce": "Started"}
+def place_in_line(ahead: int) -> str:
+    return "Next in line" if ahead == 0 else f"Waiting: {ahead} {'job' if ahead == 1 else 'jobs'} before yours"
 
 
-def progress(event: Progress) -> StageValue:
+def starting() -> str:
+    return as_json(phase="running", line="Getting the model ready …", announce="Started")
+
+
+def progress(event: Progress) -> str:
     """Preview, bar and "Step 12 of 25 · picture 1 of 4 · 3 s left"."""
     steps = event.num_images * event.total
     done = event.image_index * event.total + event.step
@@ -53,30 +55,30 @@ def progress(event: Progress) -> StageValue:
     parts = [f"Step {event.step} of {event.total}" if event.phase == "denoise" else "Finishing"]
     parts += [which] if event.num_images > 1 else []
     parts += [] if event.eta_s is None else [f"{duration(event.eta_s)} left"]
-    return {
-        "phase": "running",
-        "image": data_uri(event.preview) if event.preview else None,
-        "text": "Preview of the picture being made",
-        "line": " · ".join(parts),
-        "announce": f"Drawing {which}",
-        "percent": round(100 * done / steps, 1),
-    }
+    return as_json(
+        phase="running",
+        image=data_uri(event.preview) if event.preview else None,
+        text="Preview of the picture being made",
+        line=" · ".join(parts),
+        announce=f"Drawing {which}",
+        percent=round(100 * done / steps, 1),
+    )
 
 
-def finished(record: ImageRecord, line: str = "", announce: str = "Done") -> StageValue:
+def finished(record: ImageRecord, line: str = "", announce: str = "Done") -> str:
     """A finished picture from its own file."""
-    return {
-        "phase": "done",
-        "image": picture_url(record.id),
-        "text": alt_text(record),
-        "line": line,
-        "announce": announce,
-        "percent": 0,
-    }
+    return as_json(
+        phase="done",
+        image=picture_url(record.id),
+        text=alt_text(record),
+        line=line,
+        announce=announce,
+        percent=0,
+    )
 
 
-def failed(message: str, hint: str) -> StageValue:
-    return {"phase": "failed", "error": f"{message} {hint}".strip()}
+def failed(message: str, hint: str) -> str:
+    return as_json(phase="failed", error=f"{message} {hint}".strip())
 
 
 def stopped(kept: int, asked: int) -> str:
@@ -86,10 +88,10 @@ def stopped(kept: int, asked: int) -> str:
     return f"Stopped. {kept} of {asked} pictures {'is' if kept == 1 else 'are'} kept."
 
 
-def pictures(records: Iterable[ImageRecord], selected: str | None, label: str, empty: str) -> dict[str, Any]:
+def pictures(records: Iterable[ImageRecord], selected: str | None, label: str, empty: str) -> str:
     """The value of a picture grid."""
     cells = [{"id": r.id, "thumb": thumb_url(r.id), "text": alt_text(r), "is_starred": r.is_starred} for r in records]
-    return {"label": label, "empty": empty, "selected": selected, "pictures": cells}
+    return as_json(label=label, empty=empty, selected=selected, pictures=cells)
 
 
 def alt_text(record: ImageRecord) -> str:

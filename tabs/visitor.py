@@ -1,5 +1,9 @@
-"""Who is looking: a random token that lives in the browser, and what its bearer may do."""
+"""Who is looking: a random token that lives in the browser, and what its bearer may do.
 
+Jobs and pictures carry the token's hash: a picture that is passed on must not hand over the key to all the others.
+"""
+
+import hashlib
 import os
 import re
 import secrets
@@ -23,13 +27,18 @@ def build_browser_state(name: str) -> gr.BrowserState:
     return gr.BrowserState(storage_key=f"{_STORAGE_KEY}-{name}", secret=_STORAGE_KEY)
 
 
-def new_visitor() -> str:
+def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def is_visitor(token: Any) -> bool:
-    """Whether `token` could have been made by `new_visitor`; short ones would be guessable."""
-    return isinstance(token, str) and _TOKEN.fullmatch(token) is not None
+def is_token(value: Any) -> bool:
+    """Whether `value` could have been made by `new_token`; short ones would be guessable."""
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+def visitor_of(token: Any) -> str:
+    """The name under which the bearer of `token` owns jobs and pictures; nobody's for what is no token."""
+    return hashlib.sha256(token.encode()).hexdigest()[:32] if is_token(token) else ""
 
 
 def is_local(settings: Settings) -> bool:
@@ -37,13 +46,13 @@ def is_local(settings: Settings) -> bool:
     return settings.host in _LOOPBACK and "SPACE_ID" not in os.environ
 
 
-def own_image(gallery: Gallery, settings: Settings, image_id: str | None, visitor: str | None) -> ImageRecord:
-    """A picture that `visitor` may see and change.
+def own_image(gallery: Gallery, settings: Settings, image_id: str | None, token: Any) -> ImageRecord:
+    """A picture that the bearer of `token` may see and change.
 
     Raises:
         NotFound: there is none, or it is somebody else's.
     """
     record = gallery.image(image_id or "")
-    if is_local(settings) or (is_visitor(visitor) and record.visitor == visitor):
+    if is_local(settings) or (is_token(token) and record.visitor == visitor_of(token)):
         return record
     raise NotFound("This picture is not yours.", "Choose one of your own.")

@@ -1,9 +1,10 @@
 """Three small elements that Gradio lacks: the stage, a grid of pictures, and chips.
 
 Each is a `gr.HTML` whose markup never changes: a script (tabs/assets) writes text and attributes from the value, which
-is JSON, so nothing that a person typed is ever parsed as HTML, and nothing flickers or jumps.
+is a JSON text, so nothing that a person typed is ever parsed as HTML, and nothing flickers or jumps.
 """
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ def asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-def build_stage(value: dict[str, Any], elem_id: str) -> gr.HTML:
+def build_stage(value: str, elem_id: str) -> gr.HTML:
     """The large picture with its progress bar; see `tabs.views` for values. Its `example` event carries a `text`."""
     return _build("stage", value, elem_id)
 
 
-def build_pictures(value: dict[str, Any], elem_id: str) -> gr.HTML:
+def build_pictures(value: str, elem_id: str) -> gr.HTML:
     """A grid of thumbnails; see `tabs.views.pictures`. Its `pick` event carries an `id`."""
     return _build("pictures", value, elem_id)
 
@@ -37,15 +38,23 @@ def build_chips(texts: tuple[str, ...], label: str, elem_id: str) -> gr.HTML:
 def build_signal(elem_id: str) -> gr.HTML:
     """Nothing to see. Its `play` event fires when its value, a job's id, changes: `gr.on` takes only events that
     Gradio names itself, and (in 6.31) hears no change of a `gr.State`."""
-    return _build("signal", None, elem_id)
+    return gr.HTML(
+        html_template=asset("signal.html"), js_on_load=asset("signal.js"), apply_default_css=False, elem_id=elem_id
+    )
 
 
-def chips(texts: tuple[str, ...], label: str) -> dict[str, Any]:
+def chips(texts: tuple[str, ...], label: str) -> str:
     """The value of a row of chips."""
-    return {"label": label, "texts": list(texts)}
+    return as_json(label=label, texts=texts)
 
 
-def _build(name: str, value: dict[str, Any] | None, elem_id: str) -> gr.HTML:
+def as_json(**fields: Any) -> str:
+    """The value of a widget. A text, for an object would reach the page as differences that Gradio's client (6.31)
+    applies in place to what the page already holds, and a page handed the same object again can miss the change."""
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _build(name: str, value: str, elem_id: str) -> gr.HTML:
     return gr.HTML(
         value,
         html_template=asset(f"{name}.html"),

@@ -1,7 +1,7 @@
-// props.value: {label, texts}
+// props.value: JSON of {label, texts}
 const list = element.querySelector(".chips");
 const render = () => {
-  const { label = "", texts = [] } = props.value || {};
+  const { label = "", texts = [] } = JSON.parse(props.value || "{}");
   list.setAttribute("aria-label", label);
   list.replaceChildren(...texts.map((text) => {
     const item = document.createElement("li");

@@ -1,4 +1,4 @@
-// props.value: {label, empty, selected, pictures: [{id, thumb, text, is_starred}]}
+// props.value: JSON of {label, empty, selected, pictures: [{id, thumb, text, is_starred}]}
 const grid = element.querySelector(".pictures-grid");
 const empty = element.querySelector(".pictures-empty");
 let drawn = "";
@@ -34,7 +34,7 @@ const mark = (id) => {
 };
 
 const render = () => {
-  const { label = "Pictures", empty: hint = "", selected = null, pictures = [] } = props.value || {};
+  const { label = "Pictures", empty: hint = "", selected = null, pictures = [] } = JSON.parse(props.value || "{}");
   const key = JSON.stringify(pictures);
   if (key !== drawn) grid.replaceChildren(...pictures.map(cell));
   drawn = key;

@@ -1,4 +1,4 @@
-// props.value: {phase, image, text, line, announce, percent, error, hint, example}
+// props.value: JSON of {phase, image, text, line, announce, percent, error, hint, example}
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage"), open = find(".stage-open"), picture = open.querySelector("img");
 const bar = find(".stage-bar"), status = find("[role=status]"), alert = find("[role=alert]");
@@ -23,7 +23,7 @@ const show = async (source, text) => {
 const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
 const render = () => {
-  const v = props.value || {};
+  const v = JSON.parse(props.value || "{}");
   const isBusy = v.phase === "waiting" || v.phase === "running";
   stage.dataset.phase = v.phase;
   open.disabled = isBusy;

@@ -17,6 +17,7 @@ from studio.services import CATALOGUE_PATH, Services, open_services
 from studio.settings import Settings
 from tabs import shell
 from tabs.generate import GenerateTab, build_generate
+from tabs.visitor import visitor_of
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,13 +56,14 @@ def tab(services: Services) -> GenerateTab:
 
 @pytest.fixture
 def keep(services: Services) -> Callable[[str], ImageRecord]:
-    """Keeps a small picture as if `visitor` had made it."""
+    """Keeps a small picture as if the bearer of `token` had made it."""
 
-    def save(visitor: str) -> ImageRecord:
+    def save(token: str) -> ImageRecord:
         request = services.catalogue.resolve(GenerationRequest(prompt="a red circle", seed=7))
         new = NewImage(
-            job_id=secrets.token_hex(8), visitor=visitor, image_index=0, recipe=request, prompt_as_run=request.prompt,
-            negative_as_run="", environment={}, seconds={"total": 1.0}, peak_memory_mb=1.0,
+            job_id=secrets.token_hex(8), visitor=visitor_of(token), image_index=0, recipe=request,
+            prompt_as_run=request.prompt, negative_as_run="", environment={}, seconds={"total": 1.0},
+            peak_memory_mb=1.0,
         )  # fmt: skip
         return services.gallery.save(Image.new("RGB", (16, 16), "red"), new)
 

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -7,34 +8,34 @@ from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.services import Services
 from tabs.generate import GenerateTab
-from tabs.visitor import new_visitor
+from tabs.visitor import new_token
 
 Keep = Callable[[str], ImageRecord]
 
 
-def asked(tab: GenerateTab, visitor: Any, **values: object) -> dict:
+def asked(tab: GenerateTab, token: Any, **values: object) -> dict:
     data = {component: values.get(name) for name, component in tab.ask.form.fields.items()}
-    return {**data, tab.visitor: visitor}
+    return {**data, tab.token: token}
 
 
 def test_generate_puts_a_job_of_this_visitor_in_line(tab: GenerateTab) -> None:
-    visitor = new_visitor()
-    updates = tab.on_generate(asked(tab, visitor, prompt="a red circle"))
-    assert [job.id for job in tab.active(visitor)] == [updates[tab.signal]]
-    assert tab.active(new_visitor()) == []
+    token = new_token()
+    updates = tab.on_generate(asked(tab, token, prompt="a red circle"))
+    assert [job.id for job in tab.active(token)] == [updates[tab.signal]]
+    assert tab.active(new_token()) == []
 
 
 def test_a_wrong_value_starts_nothing_and_shows_next_to_its_control(tab: GenerateTab) -> None:
-    visitor = new_visitor()
-    updates = tab.on_generate(asked(tab, visitor, prompt="a red circle", seed=-5))
+    token = new_token()
+    updates = tab.on_generate(asked(tab, token, prompt="a red circle", seed=-5))
     assert "Seed" in updates[tab.ask.errors["seed"]]
-    assert tab.active(visitor) == []
+    assert tab.active(token) == []
 
 
 def test_stop_ends_only_jobs_of_its_visitor(tab: GenerateTab) -> None:
-    mine, other = new_visitor(), new_visitor()
-    for visitor in (mine, other):
-        tab.on_generate(asked(tab, visitor, prompt="a red circle"))
+    mine, other = new_token(), new_token()
+    for token in (mine, other):
+        tab.on_generate(asked(tab, token, prompt="a red circle"))
     tab.on_stop(mine)
     assert (len(tab.active(mine)), len(tab.active(other))) == (0, 1)
 
@@ -42,29 +43,29 @@ def test_stop_ends_only_jobs_of_its_visitor(tab: GenerateTab) -> None:
 @pytest.mark.parametrize("token", [None, "", "local", 7, "short", "x" * 100])
 def test_what_is_no_token_of_ours_finds_nothing_and_gets_a_new_one(tab: GenerateTab, token: Any) -> None:
     assert tab.active(token) == []
-    assert tab.on_load(token, None, None)[tab.visitor] not in (token, None)
+    assert tab.on_load(token, None, None)[tab.token] not in (token, None)
 
 
 def test_a_reload_brings_settings_jobs_and_pictures_back(tab: GenerateTab, keep: Keep) -> None:
-    visitor = new_visitor()
-    job_id = tab.on_generate(asked(tab, visitor, prompt="a red circle"))[tab.signal]
-    updates = tab.on_load(visitor, {"prompt": "a blue ring", "seed": 3}, [keep(visitor).id, "gone"])
+    token = new_token()
+    job_id = tab.on_generate(asked(tab, token, prompt="a red circle"))[tab.signal]
+    updates = tab.on_load(token, {"prompt": "a blue ring", "seed": 3}, [keep(token).id, "gone"])
     assert updates[tab.signal] == job_id
     assert updates[tab.ask.form["prompt"]] == "a blue ring"
-    assert len(updates[tab.result.strip]["pictures"]) == 1
+    assert len(json.loads(updates[tab.result.strip])["pictures"]) == 1
 
 
 def test_settings_kept_by_another_version_do_no_harm(tab: GenerateTab) -> None:
-    updates = tab.on_load(new_visitor(), {"prompt": "x", "checkpoint": "gone", "scheduler": "gone", "old": 1}, "junk")
+    updates = tab.on_load(new_token(), {"prompt": "x", "checkpoint": "gone", "scheduler": "gone", "old": 1}, "junk")
     assert updates[tab.ask.form["checkpoint"]] == "pocket-sd15"
 
 
 def test_star_and_delete_reach_the_gallery(tab: GenerateTab, keep: Keep, services: Services) -> None:
-    visitor = new_visitor()
-    first, second = keep(visitor), keep(visitor)
-    assert tab.on_star(first.id, visitor, [first.id])[tab.result.star] == "★ Starred"
+    token = new_token()
+    first, second = keep(token), keep(token)
+    assert tab.on_star(first.id, token, [first.id])[tab.result.star] == "★ Starred"
     assert services.gallery.image(first.id).is_starred
-    left = tab.on_delete(first.id, visitor, [first.id, second.id])
+    left = tab.on_delete(first.id, token, [first.id, second.id])
     assert left[tab.result.shown_id] == second.id
     with pytest.raises(NotFound):
         services.gallery.image(first.id)
@@ -74,7 +75,7 @@ def test_on_a_shared_page_nobody_touches_the_pictures_of_others(
     tab: GenerateTab, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPACE_ID", "someone/space")
-    record = keep(new_visitor())
+    record = keep(new_token())
     for act in (tab.on_star, tab.on_delete):
         with pytest.raises(NotFound):
-            act(record.id, new_visitor(), [])
+            act(record.id, new_token(), [])

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 
 import gradio as gr
@@ -7,7 +8,7 @@ from studio.domain.images import ImageRecord
 from studio.services import Services
 from tabs.generate import build_generate
 from tabs.library import PAGE, LibraryTab, build_library
-from tabs.visitor import new_visitor
+from tabs.visitor import new_token
 
 Keep = Callable[[str], ImageRecord]
 
@@ -19,7 +20,7 @@ def library(services: Services) -> LibraryTab:
 
 
 def ids(library: LibraryTab, updates: dict) -> list[str]:
-    return [picture["id"] for picture in updates[library.grid]["pictures"]]
+    return [picture["id"] for picture in json.loads(updates[library.grid])["pictures"]]
 
 
 def test_pages_are_newest_first_and_say_where_they_are(library: LibraryTab, keep: Keep) -> None:
@@ -48,7 +49,7 @@ def test_a_picture_shows_everything_that_made_it(library: LibraryTab, keep: Keep
 
 def test_a_shared_page_lists_only_your_own(library: LibraryTab, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPACE_ID", "someone/space")
-    visitor = new_visitor()
-    mine = keep(visitor)
-    keep(new_visitor())
-    assert ids(library, library.show("", False, visitor, None, 0)) == [mine.id]
+    token = new_token()
+    mine = keep(token)
+    keep(new_token())
+    assert ids(library, library.show("", False, token, None, 0)) == [mine.id]

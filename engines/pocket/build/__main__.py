@@ -1,7 +1,7 @@
 """`python -m engines.pocket.build`: train pocket-sd15 from nothing, or go on where the last run was stopped.
 
-Stages: vae → text → latents → unet → tiny → folder. Each keeps checkpoints in the work folder; a finished one is
-skipped. Everything is drawn from the seed, so two runs on one machine make the same weights.
+Stages: vae → text → latents → unet → decoder → tiny → folder. Each keeps checkpoints in the work folder; a finished one
+is skipped. Everything is drawn from the seed, so two runs on one machine make the same weights.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import torch
 
 from engines.pocket.build.assemble import load_parts, save_pipeline
 from engines.pocket.build.autoencoder import normalise_latents, train_autoencoder
+from engines.pocket.build.decoder import Denoiser, train_decoder
 from engines.pocket.build.denoiser import cache_latents, new_unet, train_denoiser
 from engines.pocket.build.loop import Plan
 from engines.pocket.build.text import build_tokenizer, pretrain_text_encoder
@@ -34,12 +35,11 @@ def main() -> None:
     parser.add_argument("--text-steps", type=int, default=1200)
     parser.add_argument("--scenes", type=int, default=32_000, help="scenes whose latents are cached")
     parser.add_argument("--unet-steps", type=int, default=7000)
+    parser.add_argument("--decoder-steps", type=int, default=2000)
     parser.add_argument("--tiny-steps", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--learning-rate", type=float, default=8e-4, help="peak rate of the UNet")
-    parser.add_argument(
-        "--start-from", type=Path, help="a finished folder whose VAE, UNet and text encoder are trained further"
-    )
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak rate of the UNet")
+    parser.add_argument("--start-from", type=Path, help="a finished folder whose UNet and decoder are trained further")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
@@ -71,7 +71,10 @@ def build(options: argparse.Namespace) -> None:
     )
     plan = Plan(name="unet", steps=options.unet_steps, learning_rate=options.learning_rate, seed=options.seed)
     train_denoiser(unet, encoder, tokenizer, data, work, plan)
-    tiny = train_tiny_autoencoder(data, work, options.tiny_steps, SIZE_PX, options.seed)
+    denoiser = Denoiser(unet=unet, encoder=encoder, tokenizer=tokenizer)
+    plan = Plan(name="decoder", steps=options.decoder_steps, learning_rate=7e-4, ema_decay=0.995, seed=options.seed)
+    train_decoder(vae, denoiser, data, work, plan, SIZE_PX)
+    tiny = train_tiny_autoencoder(data, work, options.tiny_steps, SIZE_PX)
     save_pipeline(options.out, vae, unet, encoder, tokenizer, tiny)
     logger.info("%s is ready after %.0f min of this run", options.out, (time.monotonic() - started) / 60)
 

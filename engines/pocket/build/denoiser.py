@@ -1,6 +1,6 @@
-"""Train the UNet of a pocket model on cached latents, together with its text encoder."""
+"""Train the UNet of a pocket model on cached latents, with a text encoder that already reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,10 @@ from engines.pocket.sampling import sample_scene
 from engines.pocket.world import Scene, render
 
 CAPTION_DROPOUT = 0.1
+PURE_NOISE_FROM = 960
+"""SD's noise leaves a trace of the picture even at the last timestep: its mean colour can be read there, so a model
+learns to read it instead of the prompt. Sampling begins without that trace (Lin et al., 2024, arXiv:2305.08891), at
+999 or, with leading timesteps, from 960 up."""
 SNR_GAMMA = 5.0
 SNR_FLOOR = 0.2
 """Below this signal-to-noise ratio the weight of an error in x₀ stays constant. Composition and background are decided
@@ -27,10 +31,15 @@ there, and a plain ε loss hardly sees them: at t = 999 an error in ε counts 14
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSet:
-    """Scenes with their scaled latents `(N, 4, H/8, W/8)`, float16."""
+    """The training scenes of a seed with their scaled latents `(N, 4, H/8, W/8)`, float16."""
 
     scenes: tuple[Scene, ...]
     latents: Tensor
+    seed: int
+
+    def pixels(self, picks: Iterable[int], size: int) -> Tensor:
+        """The pictures that the latents were made from, `(B, 3, H, W)` in [-1, 1]."""
+        return to_pixels([draw_scene(self.scenes[i], self.seed, int(i), size) for i in picks])
 
 
 def training_scheduler() -> DDPMScheduler:
@@ -76,22 +85,27 @@ def cache_latents(vae: AutoencoderKL, path: Path, count: int, size: int, seed: i
     if path.exists():
         kept = torch.load(path, weights_only=True)
         if kept["key"] == key:
-            return LatentSet(scenes=scenes, latents=kept["latents"])
+            return LatentSet(scenes=scenes, latents=kept["latents"], seed=seed)
     chunks = []
     with torch.no_grad():
         for start in range(0, count, 32):
             chunk = range(start, min(start + 32, count))
-            pixels = to_pixels([np.asarray(render(scenes[i], seed * 10_000_000 + i, size)) for i in chunk])
+            pixels = to_pixels([draw_scene(scenes[i], seed, i, size) for i in chunk])
             latents = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
             chunks.append(latents.half())
     latents = torch.cat(chunks)
     torch.save({"key": key, "latents": latents}, path)
-    return LatentSet(scenes=scenes, latents=latents)
+    return LatentSet(scenes=scenes, latents=latents, seed=seed)
 
 
 def scene_at(seed: int, index: int) -> Scene:
     """The `index`-th training scene."""
     return sample_scene(np.random.default_rng([seed, 2, index]))
+
+
+def draw_scene(scene: Scene, seed: int, index: int, size: int) -> np.ndarray:
+    """The `index`-th training picture, `(H, W, 3)` in [0, 255]."""
+    return np.asarray(render(scene, seed * 10_000_000 + index, size))
 
 
 def train_denoiser(
@@ -104,14 +118,15 @@ def train_denoiser(
     batch_size: int = 32,
     on_log: Callable[[int, Trainee], None] | None = None,
 ) -> None:
-    """Train both to the end of `plan`, resuming from `work`; leaves their moving averages in place."""
+    """Train `unet` to the end of `plan`, resuming from `work`; leaves its moving average in place."""
     # Plain matmul attention: the backward of CPU scaled-dot-product attention took 41 % of a step.
     unet.set_attn_processor(AttnProcessor())
     unet.to(memory_format=torch.channels_last)
-    trainee = Trainee(plan, {"unet": unet, "encoder": encoder}, work, rates={"encoder": 0.2})
+    encoder.eval().requires_grad_(False)
+    trainee = Trainee(plan, {"unet": unet}, work, muon=hidden_weights(unet))
     trainee.resume()
-    noise_scheduler = training_scheduler()
-    weights = snr_weights(noise_scheduler.alphas_cumprod)
+    alphas_cumprod = training_scheduler().alphas_cumprod
+    weights = snr_weights(alphas_cumprod)
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([plan.seed, 3, step])
@@ -121,10 +136,11 @@ def train_denoiser(
         clean = data.latents[torch.from_numpy(picks)].float()
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = spread_timesteps(batch_size, generator)
-        noisy = noise_scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
-        prompt_embeds = encoder(tokenize(tokenizer, captions)).last_hidden_state
-        noise_pred = unet(noisy, timesteps, prompt_embeds).sample
-        per_image = (noise_pred - noise).square().mean(dim=(1, 2, 3))
+        noisy, target = diffuse(clean, noise, timesteps, alphas_cumprod)
+        with torch.no_grad():
+            prompt_embeds = encoder(tokenize(tokenizer, captions)).last_hidden_state
+        noise_pred = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps, prompt_embeds).sample
+        per_image = (noise_pred - target).square().mean(dim=(1, 2, 3))
         return (weights[timesteps] * per_image).mean()
 
     for step in train(trainee, loss_at, log_every=200):
@@ -132,6 +148,26 @@ def train_denoiser(
             on_log(step, trainee)
     trainee.use_averages()
     unet.set_default_attn_processor()
+
+
+def hidden_weights(unet: UNet2DConditionModel) -> list[nn.Parameter]:
+    """Every weight matrix and kernel between the first and the last convolution."""
+    ends = (*unet.conv_in.parameters(), *unet.conv_out.parameters())
+    outer = {id(parameter) for parameter in ends}
+    return [p for p in unet.parameters() if p.ndim >= 2 and id(p) not in outer]
+
+
+def diffuse(clean: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
+    """The noisy latents and the ε to predict, each `(B, 4, h, w)`.
+
+    From `PURE_NOISE_FROM` on the input is the noise alone, as it is where sampling begins, and ε is what leads from it
+    to the clean latents.
+    """
+    alphas = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    is_pure = (timesteps >= PURE_NOISE_FROM).view(-1, 1, 1, 1)
+    noisy = alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+    toward_clean = (noise - alphas.sqrt() * clean) / (1 - alphas).sqrt()
+    return torch.where(is_pure, noise, noisy), torch.where(is_pure, toward_clean, noise)
 
 
 def spread_timesteps(count: int, generator: torch.Generator) -> Tensor:

@@ -4,12 +4,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from engines.pocket.build.muon import Muon
 
 logger = logging.getLogger(__name__)
 
@@ -34,35 +36,41 @@ class Plan:
 
 
 class Trainee:
-    """Modules in training with their optimiser and moving averages, saved and restored as one."""
+    """Modules in training with their optimisers and moving averages, saved and restored as one.
 
-    def __init__(self, plan: Plan, modules: dict[str, nn.Module], folder: Path, rates: dict[str, float] | None = None):
+    AdamW trains what is not in `muon`, the weights that Muon trains.
+    """
+
+    def __init__(
+        self, plan: Plan, modules: dict[str, nn.Module], folder: Path, muon: Collection[nn.Parameter] = ()
+    ) -> None:
         self.plan = plan
         self.modules = modules
         self.path = folder / f"{plan.name}.pt"
-        factors = rates or {}
-        groups = [
-            {"params": [p for p in module.parameters() if p.requires_grad], "factor": factors.get(name, 1.0)}
-            for name, module in modules.items()
+        self.parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+        chosen = {id(parameter) for parameter in muon}
+        others = [parameter for parameter in self.parameters if id(parameter) not in chosen]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         ]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-        )
+        if muon:
+            self.optimizers.append(Muon(muon, plan.learning_rate))
         self.averages = {name: _copy_state(module) for name, module in modules.items()}
         self.step = 0
         self.seconds = 0.0
 
     def update(self, loss: Tensor) -> float:
         """Take one optimiser step on `loss`; returns the gradient norm before clipping at 1."""
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(parameters, 1.0))
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, 1.0))
         if not math.isfinite(norm):
             raise FloatingPointError(f"{self.plan.name}: gradients are not finite at step {self.step}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.rate(self.step) * group["factor"]
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.plan.rate(self.step)
+            optimizer.step()
         self.step += 1
         decay = min(self.plan.ema_decay, (1 + self.step) / (10 + self.step))
         for name, module in self.modules.items():
@@ -78,7 +86,7 @@ class Trainee:
             "seconds": self.seconds,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "averages": self.averages,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         with part.open("wb") as file:
             torch.save(state, file)
@@ -95,7 +103,8 @@ class Trainee:
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
         self.averages = state["averages"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         logger.info("%s: resumed at step %d", self.plan.name, self.step)
         return True
 

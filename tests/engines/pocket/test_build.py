@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 
-from engines.pocket.build.assemble import save_pipeline
+from engines.pocket.build.assemble import load_parts, save_pipeline
 from engines.pocket.build.autoencoder import (
     LATENT_STD,
     new_autoencoder,
@@ -17,18 +17,33 @@ from engines.pocket.build.autoencoder import (
     picture_batch,
     round_trip,
 )
-from engines.pocket.build.denoiser import new_unet, snr_weights, spread_timesteps, training_scheduler
+from engines.pocket.build.decoder import Denoiser, train_decoder
+from engines.pocket.build.denoiser import (
+    PURE_NOISE_FROM,
+    cache_latents,
+    diffuse,
+    hidden_weights,
+    new_unet,
+    snr_weights,
+    spread_timesteps,
+    training_scheduler,
+)
 from engines.pocket.build.loop import Plan, Trainee, train
+from engines.pocket.build.muon import orthogonal
 from engines.pocket.build.text import build_tokenizer, new_text_encoder, reading
 from engines.pocket.grammar import paraphrase, vocabulary
 from engines.pocket.sampling import sample_scene
 from engines.pocket.world import Scene, Thing
+from studio.settings import PROJECT_ROOT
+
+POCKET = PROJECT_ROOT / "engines/pocket/weights/pocket-sd15"
 
 
 def small_trainee(folder: Path) -> tuple[Trainee, nn.Module]:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
-    return Trainee(Plan(name="small", steps=30, learning_rate=1e-2, warmup=5), {"net": module}, folder), module
+    plan = Plan(name="small", steps=30, learning_rate=1e-2, warmup=5)
+    return Trainee(plan, {"net": module}, folder, muon=[module[0].weight]), module
 
 
 def loss_of(module: nn.Module, step: int) -> Tensor:
@@ -65,6 +80,34 @@ def test_gradients_that_are_not_finite_stop_the_training_with_its_name(tmp_path:
     trainee, module = small_trainee(tmp_path)
     with pytest.raises(FloatingPointError, match="small"):
         list(train(trainee, lambda step: loss_of(module, step) * float("nan")))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8)])
+def test_an_orthogonal_direction_keeps_its_singular_vectors_and_levels_their_strength(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    strengths = torch.diagonal(left.mT @ orthogonal(matrices) @ right.mT, dim1=1, dim2=2)
+    assert 0.6 < strengths.min() <= strengths.max() < 1.3
+
+
+def test_the_first_and_last_convolution_are_not_hidden_weights() -> None:
+    unet = new_unet()
+    hidden = hidden_weights(unet)
+    assert unet.mid_block is not None
+    assert any(weight is unet.mid_block.resnets[0].conv1.weight for weight in hidden)
+    assert not any(weight is unet.conv_in.weight or weight is unet.conv_out.weight for weight in hidden)
+
+
+def test_noisy_latents_are_those_of_diffusers_until_only_noise_is_left() -> None:
+    scheduler = training_scheduler()
+    clean, noise = torch.randn(2, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor([0, 400, PURE_NOISE_FROM - 1, PURE_NOISE_FROM])
+    noisy, target = diffuse(clean, noise, timesteps, scheduler.alphas_cumprod)
+    torch.testing.assert_close(noisy[:3], scheduler.add_noise(clean, noise, timesteps)[:3])
+    assert torch.equal(target[:3], noise[:3])
+    assert torch.equal(noisy[3], noise[3])
+    alpha = scheduler.alphas_cumprod[PURE_NOISE_FROM]
+    torch.testing.assert_close((noisy[3] - (1 - alpha).sqrt() * target[3]) / alpha.sqrt(), clean[3], atol=1e-5, rtol=0)
 
 
 def test_every_word_of_the_world_is_one_token_and_other_words_are_spelt(tmp_path: Path) -> None:
@@ -131,3 +174,19 @@ def test_the_folder_is_standard_and_its_files_are_small(tmp_path: Path) -> None:
     assert pipeline.unet.config.sample_size == 16
     assert pipeline.tokenizer("a red circle").input_ids == tokenizer("a red circle").input_ids
     assert max(path.stat().st_size for path in out.rglob("*") if path.is_file()) < 10_000_000
+
+
+def test_the_decoder_learns_from_estimates_and_the_encoder_stays(tmp_path: Path) -> None:
+    vae, unet, encoder, tokenizer = load_parts(POCKET)
+    vae.requires_grad_(False)
+    before = {key: value.clone() for key, value in vae.state_dict().items()}
+    data = cache_latents(vae, tmp_path / "latents.pt", 8, 128)
+    denoiser = Denoiser(unet=unet.eval(), encoder=encoder.eval(), tokenizer=tokenizer)
+    clean = data.latents[:4].float()
+    estimate = denoiser.estimate(clean, list(data.scenes[:4]), np.random.default_rng(0))
+    assert 0 < (estimate - clean).square().mean().sqrt() < 0.5
+    plan = Plan(name="decoder", steps=2, learning_rate=1e-3, warmup=1)
+    train_decoder(vae, denoiser, data, tmp_path, plan, 128, batch_size=2)
+    moved = {key.split(".")[0] for key, value in vae.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {"post_quant_conv", "decoder"}
+    assert not any(parameter.requires_grad for parameter in vae.parameters())
