@@ -26,11 +26,10 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser(prog="app.py", description="Flash Studio, a local text-to-image studio.")
     parser.add_argument("--port", type=int, help="port of the page (0: any free one)")
+    parser.add_argument("--share", action="store_true", default=None, help="also open a public link through Gradio")
     try:
-        settings = Settings.from_environment()
-        port = parser.parse_args().port
-        if port is not None:
-            settings = Settings.model_validate({**settings.model_dump(), "port": port})
+        given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+        settings = Settings.model_validate({**Settings.from_environment().model_dump(), **given})
         with open_services(settings) as services:
             demo = shell.build(services)
             launch(demo, services)
@@ -44,9 +43,10 @@ def launch(demo: gr.Blocks, services: Services) -> None:
     """Put the page up and say where it is."""
     settings = services.settings
     demo.queue(max_size=2 * settings.max_queued, api_open=False)
-    _, address, _ = demo.launch(
+    _, address, public = demo.launch(
         server_name=None if "SPACE_ID" in os.environ else settings.host,
         server_port=settings.port or None,
+        share=settings.share,
         prevent_thread_lock=True,
         app_kwargs={"routes": build_routes(services), "docs_url": None, "redoc_url": None},
         max_threads=2 * 64,
@@ -59,7 +59,7 @@ def launch(demo: gr.Blocks, services: Services) -> None:
         quiet=True,
         **shell.appearance(),
     )
-    print(f"Flash Studio is at {address}", flush=True)
+    print(f"Flash Studio is at {address}", *([f"and for everybody at {public}"] if public else []), flush=True)
 
 
 def preload(services: Services) -> None:

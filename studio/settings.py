@@ -21,6 +21,7 @@ class Settings(BaseModel):
     database_url: str = Field(default="", description="SQLAlchemy URL of the ledger; empty: SQLite in the data folder.")
     host: str = Field(default="127.0.0.1", description="Address that the page listens on.")
     port: int = Field(default=7860, ge=0, le=65535, description="Port of the page; 0 takes any free one.")
+    share: bool = Field(default=False, description="Also open a public link through Gradio's relay.")
     device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16.")
     max_queued: int = Field(default=100, ge=1, description="Jobs that may wait at once.")

@@ -43,7 +43,7 @@ def visitor_of(token: Any) -> str:
 
 def is_local(settings: Settings) -> bool:
     """Whether only the person at this machine can reach the page, who then owns every picture."""
-    return settings.host in _LOOPBACK and "SPACE_ID" not in os.environ
+    return settings.host in _LOOPBACK and not settings.share and "SPACE_ID" not in os.environ
 
 
 def own_image(gallery: Gallery, settings: Settings, image_id: str | None, token: Any) -> ImageRecord:

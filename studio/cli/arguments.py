@@ -54,6 +54,7 @@ def build_parser(catalogue: Catalogue) -> Parser:
         "serve", help="open the page", description="Open the page, as `python app.py` does.", allow_abbrev=False
     )
     serve.add_argument("--port", help="port of the page (0: any free one)")
+    serve.add_argument("--share", action="store_true", help="also open a public link through Gradio")
     return parser
 
 

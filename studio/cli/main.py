@@ -43,15 +43,15 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder
     if options.command == "models":
         return models.run(catalogue, Settings.from_environment(), as_json=options.json)
     if options.command == "serve":
-        return _serve(options.port)
+        return _serve(options.port, options.share)
     # An error that a person is meant to read comes with the job's end; the log is for who looks for more.
     level = logging.INFO if options.verbose else logging.CRITICAL
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     return generate.run(options, catalogue, engine)
 
 
-def _serve(port: str | None) -> int:
+def _serve(port: str | None, share: bool) -> int:
     """Run app.py as a script: nothing may import the composition root."""
-    sys.argv = ["app.py", *([] if port is None else ["--port", port])]
+    sys.argv = ["app.py", *([] if port is None else ["--port", port]), *(["--share"] if share else [])]
     runpy.run_path(str(PROJECT_ROOT / "app.py"), run_name="__main__")
     return DONE
