@@ -31,8 +31,21 @@ class Picture:
     environment: dict[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineState:
+    """Where an engine computes, in which number format large models do, and the ids of the checkpoints in memory."""
+
+    device: str
+    dtype: str
+    loaded: tuple[str, ...]
+
+
 class Engine(Protocol):
     """Makes pictures. One engine holds the pipelines of one device; calls come from one worker thread."""
+
+    def state(self) -> EngineState:
+        """How things stand; from any thread, at once."""
+        ...
 
     def generate(
         self,

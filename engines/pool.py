@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+from engines.base import EngineState
 from engines.devices import Device
 from engines.text import PromptCache
 from studio.domain.catalogue import Checkpoint
@@ -51,6 +52,11 @@ class PipelinePool:
         self._capacity = capacity
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._lock = threading.RLock()
+
+    def state(self) -> EngineState:
+        """Device and what is loaded, without waiting for a lease to end."""
+        dtype = str(self._device.dtype).removeprefix("torch.")
+        return EngineState(device=self._device.name, dtype=dtype, loaded=tuple(self._loaded))
 
     @contextmanager
     def lease(self, checkpoint: Checkpoint) -> Iterator[Loaded]:

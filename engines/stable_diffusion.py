@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from engines.base import Picture, Step
+from engines.base import EngineState, Picture, Step
 from engines.pool import Loaded, PipelinePool
 from engines.previews import DenoisedWatch, preview_decoder
 from engines.schedulers import build_scheduler
@@ -30,6 +30,10 @@ class StableDiffusionEngine:
     def __init__(self, pool: PipelinePool, catalogue: Catalogue) -> None:
         self._pool = pool
         self._catalogue = catalogue
+
+    def state(self) -> EngineState:
+        """See `engines.base.Engine.state`."""
+        return self._pool.state()
 
     def preload(self, checkpoint: Checkpoint) -> None:
         """Load a checkpoint ahead of the first request."""

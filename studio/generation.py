@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from engines.base import Engine, Picture, Step
+from engines.base import Engine, EngineState, Picture, Step
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import JobCancelled
 from studio.domain.events import ImageReady, Progress
@@ -37,6 +37,11 @@ class EngineHolder:
             if self._engine is None:
                 self._engine = self._load()
             return self._engine
+
+    def state(self) -> EngineState | None:
+        """How the engine stands; None before it is there."""
+        engine = self._engine
+        return engine.state() if engine else None
 
 
 class GenerationService:
@@ -84,6 +89,10 @@ class GenerationService:
     def preload(self) -> None:
         """Load the default checkpoint before anybody asks for it."""
         self._engine.get().preload(self._catalogue.checkpoint(self._catalogue.default_checkpoint))
+
+    def engine_state(self) -> EngineState | None:
+        """How the engine stands; None before it is there."""
+        return self._engine.state()
 
     def _tell(self, job: Job, pace: "_Pace", previews: "_Previews", step: Step) -> None:
         job.emit(

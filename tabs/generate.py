@@ -78,6 +78,11 @@ class GenerateTab:
         # The stage is left to `follow`, which may be further than this answer when the answer arrives.
         return updates | {self.token: token, self.signal: job.id}
 
+    def on_model(self, checkpoint_id: str, shown_id: str | None, token: Any) -> Any:
+        """Inputs: model, shown picture, token. Output: the stage; an empty one offers a prompt that suits the model."""
+        is_empty = not shown_id and not self.active(token)
+        return self.result.idle(self.ask.checkpoint(checkpoint_id)) if is_empty else gr.skip()
+
     def on_stop(self, token: Any) -> Any:
         """Input: the token. Output: the Stop button. Everything this visitor has waiting or running here ends."""
         for job in self.active(token):
@@ -192,6 +197,8 @@ def _wire_jobs(tab: GenerateTab) -> None:
     tab.ask.generate.click(**submit).then(**settle)
     tab.ask.examples.pick(guarded(tab.on_example), None, prompt, **QUIET).then(**settle)
     tab.result.stage.example(guarded(tab.on_example), None, prompt, **QUIET).then(**submit).then(**settle)
+    model = form["checkpoint"]
+    model.change(guarded(tab.on_model), [model, tab.result.shown_id, tab.token], tab.result.stage, **QUIET)
     tab.ask.stop.click(guarded(tab.on_stop), tab.token, tab.ask.stop, **QUIET)
     gr.on(
         [tab.signal.play, gr.Timer(LOOK_AGAIN_S).tick],

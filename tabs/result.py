@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio.domain.catalogue import Catalogue
+from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.gallery import Gallery
@@ -90,10 +90,13 @@ class Result:
                 continue
         return found
 
-    def idle(self) -> str:
-        """The empty stage, with a prompt to try."""
-        examples = self.catalogue.checkpoint(self.catalogue.default_checkpoint).examples
-        return views.idle(examples[0] if examples else None)
+    def idle(self, checkpoint: Checkpoint | None = None) -> str:
+        """The empty stage, with a prompt to try that suits `checkpoint` (or the default one)."""
+        return idle_stage(checkpoint or self.catalogue.checkpoint(self.catalogue.default_checkpoint))
+
+
+def idle_stage(checkpoint: Checkpoint) -> str:
+    return views.idle(checkpoint.examples[0] if checkpoint.examples else None)
 
 
 def star_label(record: ImageRecord) -> str:
@@ -103,8 +106,7 @@ def star_label(record: ImageRecord) -> str:
 
 def build_result(catalogue: Catalogue, gallery: Gallery) -> Result:
     """Lay the column out."""
-    examples = catalogue.checkpoint(catalogue.default_checkpoint).examples
-    stage = build_stage(views.idle(examples[0] if examples else None), "stage")
+    stage = build_stage(idle_stage(catalogue.checkpoint(catalogue.default_checkpoint)), "stage")
     with gr.Column(elem_id="about-result"):
         facts = gr.HTML("", elem_id="facts", js_on_load=None)
         with gr.Row(visible=False, elem_id="result-actions", elem_classes="tools") as actions:

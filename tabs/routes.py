@@ -40,7 +40,9 @@ def build_routes(services: Services) -> list[Route]:
         return Response(content, media_type="image/webp", headers=_FOREVER)
 
     def health(_: Request) -> Response:
-        return JSONResponse({"ok": True, "version": __version__})
+        state = services.generation.engine_state()
+        loaded = list(state.loaded) if state else []
+        return JSONResponse({"ok": True, "version": __version__, "loaded": loaded})
 
     return [
         Route("/pictures/{image_id:str}.png", picture),

@@ -44,12 +44,23 @@ class SystemTab:
         settings = self.services.settings
         rows = {
             "Flash Studio": __version__,
-            "Device": _asked(settings.device),
-            "Number format": _asked(settings.dtype),
+            **self.engine_rows(),
             "Python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
         }
         return {**rows, "Data folder": str(settings.data_dir)} if is_local(settings) else rows
+
+    def engine_rows(self) -> dict[str, str]:
+        """What computes, and what is in memory; before the engine is there, what was asked for."""
+        settings, state = self.services.settings, self.services.generation.engine_state()
+        if state is None:
+            return {"Device": _asked(settings.device), "Number format": _asked(settings.dtype)}
+        titles = [row.title for row in self.services.catalogue.checkpoints if row.id in state.loaded]
+        return {
+            "Device": _found(state.device, settings.device),
+            "Number format": f"{_found(state.dtype, settings.dtype)}; pocket models always use float32",
+            "In memory": ", ".join(titles) or "no model yet",
+        }
 
     def queue_rows(self, token: Any) -> dict[str, str]:
         """How much waits, and how much was made."""
@@ -72,6 +83,10 @@ def model_line(row: Checkpoint) -> str:
     """What a model is, needs and allows."""
     needs = f"Download of {row.download_gb:g} GB on first use" if row.download_gb else "Included"
     return f"{row.note} {needs}; licence {row.licence}."
+
+
+def _found(name: str, setting: str) -> str:
+    return f"{name} ({_asked(setting)})" if setting == "auto" else name
 
 
 def _asked(setting: str) -> str:

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from studio.domain.errors import NotFound
@@ -79,3 +80,12 @@ def test_on_a_shared_page_nobody_touches_the_pictures_of_others(
     for act in (tab.on_star, tab.on_delete):
         with pytest.raises(NotFound):
             act(record.id, new_token(), [])
+
+
+def test_an_empty_stage_offers_a_prompt_that_suits_the_model(
+    tab: GenerateTab, keep: Callable[[str], ImageRecord]
+) -> None:
+    token = new_token()
+    assert "lighthouse" in json.loads(tab.on_model("sd15", None, token))["example"]
+    assert "heart" in json.loads(tab.on_model("pocket-sd15", "", token))["example"]
+    assert tab.on_model("sd15", keep(token).id, token) == gr.skip()

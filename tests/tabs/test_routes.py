@@ -4,6 +4,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from studio import __version__
 from studio.domain.images import ImageRecord
 from studio.services import Services
 from tabs.routes import build_routes
@@ -29,4 +30,4 @@ def test_an_unknown_picture_is_not_found(client: TestClient, path: str) -> None:
 
 
 def test_health(client: TestClient) -> None:
-    assert client.get("/health").json()["ok"] is True
+    assert client.get("/health").json() == {"ok": True, "version": __version__, "loaded": []}
