@@ -38,7 +38,7 @@ format: $(VENV)/.tests ## put the code into shape
 bench: $(VENV)/.runs ## measure speed and accuracy on this machine
 	$(PY) bench/generation_vs_diffusers.py
 	$(PY) bench/pocket_accuracy.py
-	$(PY) bench/checker_accuracy.py
+	$(PY) -m bench.checker_accuracy
 
 # Debian's own Chromium, where we may install it.
 chromium:

@@ -1,7 +1,7 @@
 """Measure how well the checker reads pictures whose content is known: `python -m bench.checker_accuracy --markdown`.
 
-Pictures are fresh renders of random scenes, as drawn and spoilt in two ways, half of them of combinations that training
-never sees. Each is judged against its own scene (right answer: correct) and against foils that differ from it in one
+Pictures are fresh renders of random scenes, as drawn and spoilt in three ways, half of them of combinations that
+training never sees. Each is judged against its own scene (right answer: correct) and against foils that differ from it in one
 attribute (right answer: not correct, for that very reason).
 """
 
@@ -11,15 +11,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
+import torch
+from diffusers import AutoencoderKL
 from PIL import Image, ImageFilter
 
+from engines.pocket.build.autoencoder import round_trip, to_pixels
 from engines.pocket.checker import SeenObject, compare, see
 from engines.pocket.sampling import MIXTURE, sample_scene
 from engines.pocket.world import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, Scene, layout, render
 
 Spoil = Callable[[Image.Image, np.random.Generator], Image.Image]
+POCKET = Path(__file__).resolve().parent.parent / "engines/pocket/weights/pocket-sd15"
 _FIRST_SEED = 50_000_000  # Far from the seeds of any training.
 
 
@@ -42,10 +48,22 @@ def drift(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return _to_image(ringing + uneven + rng.uniform(-4, 4, 3) + rng.normal(0, 2, ringing.shape))
 
 
+def through_vae(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Encode with the VAE of pocket-sd15 and decode again."""
+    decoded = round_trip(_pocket_vae(), to_pixels([np.asarray(image)]))
+    return _to_image(decoded[0].add(1).mul(127.5).permute(1, 2, 0).numpy())
+
+
+@cache
+def _pocket_vae() -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(POCKET, subfolder="vae", dtype=torch.float32)
+
+
 CONDITIONS: dict[str, Spoil] = {
     "clean": lambda image, rng: image,
     "noise, blur, JPEG": degrade,
     "ringing, drift": drift,
+    "VAE and back": through_vae,
 }
 
 

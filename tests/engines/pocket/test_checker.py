@@ -56,6 +56,11 @@ def test_ringing_and_drift_change_hardly_a_verdict(kind: str) -> None:
     assert accuracy(kind, "ringing, drift", 60) >= 0.95
 
 
+@pytest.mark.parametrize("kind", MIXTURE)
+def test_the_way_through_the_vae_changes_hardly_a_verdict(kind: str) -> None:
+    assert accuracy(kind, "VAE and back", 40) >= 0.95
+
+
 @pytest.mark.parametrize("size", [64, 96, 256, 512])
 def test_the_size_of_the_picture_does_not_matter(size: int) -> None:
     assert all(accuracy(kind, "clean", 10, size) == 1 for kind in MIXTURE)
