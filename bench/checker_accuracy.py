@@ -1,8 +1,8 @@
 """Measure how well the checker reads pictures whose content is known: `python -m bench.checker_accuracy --markdown`.
 
 Pictures are fresh renders of random scenes, as drawn and spoilt in three ways, half of them of combinations that
-training never sees. Each is judged against its own scene (right answer: correct) and against foils that differ from it in one
-attribute (right answer: not correct, for that very reason).
+training never sees. Each is judged against its own scene (right answer: correct) and against foils that differ from it
+in one attribute (right answer: not correct, for that very reason).
 """
 
 import argparse

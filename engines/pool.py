@@ -23,13 +23,14 @@ from studio.domain.errors import CorruptModel, DownloadFailed, NotFound
 logger = logging.getLogger(__name__)
 
 TINY_VAE_FOLDER = "tiny_vae"
+_PARTS = ("unet", "vae", "text_encoder")
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A checkpoint in memory, with its preview decoder (if it has one), the prompts it read last and the SHA-256 of
-    its UNet weights."""
+    its weights."""
 
     checkpoint: Checkpoint
     pipeline: Any
@@ -103,7 +104,7 @@ class PipelinePool:
             pipeline=pipeline,
             tiny_vae=tiny_vae,
             prompts=PromptCache(),
-            sha256=weights_sha256(folder / "unet"),
+            sha256=weights_sha256(folder),
             dtype=dtype,
         )
 
@@ -163,7 +164,7 @@ def check_folder(folder: Path) -> None:
     """
     if not (folder / "model_index.json").is_file():
         raise CorruptModel(f"{folder.name} has no model_index.json.", _FOLDER_HINT)
-    for part in ("unet", "vae", "text_encoder"):
+    for part in _PARTS:
         if any((folder / part).glob("*.safetensors")):
             continue
         pickles = [path.name for path in (folder / part).glob("*") if path.suffix in PICKLE_SUFFIXES]
@@ -172,9 +173,9 @@ def check_folder(folder: Path) -> None:
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 over the weight files of `folder`, in order of name."""
+    """SHA-256 over the weights that make a picture, part by part and file by file in order of name."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in (path for part in _PARTS for path in sorted((folder / part).glob("*.safetensors"))):
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

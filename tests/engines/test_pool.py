@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engines.devices import Device
-from engines.pool import PipelinePool, check_folder
+from engines.pool import PipelinePool, check_folder, weights_sha256
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import CorruptModel, DownloadFailed, NotFound
 from studio.settings import PROJECT_ROOT
@@ -80,3 +80,15 @@ def test_truncated_weights_are_refused_in_one_sentence(catalogue: Catalogue, tmp
     pool = PipelinePool(PROJECT_ROOT, tmp_path, CPU, offline=True)
     with pytest.raises(CorruptModel), pool.lease(catalogue.checkpoint("sd15")):
         pass
+
+
+def test_the_hash_of_a_checkpoint_changes_with_any_of_its_parts(tmp_path: Path) -> None:
+    hashes = set()
+    for touched in ("", "unet", "vae", "text_encoder"):
+        folder = tmp_path / (touched or "original")
+        shutil.copytree(POCKET, folder)
+        if touched:
+            weights = next((folder / touched).glob("*.safetensors"))
+            weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+        hashes.add(weights_sha256(folder))
+    assert len(hashes) == 4
