@@ -28,7 +28,7 @@ from studio.services import CATALOGUE_PATH, load_engine, open_services  # noqa: 
 from studio.settings import Settings  # noqa: E402
 
 PROMPT = "a yellow heart above a purple square on a navy background"
-GUIDANCE = 5.0
+GUIDANCE = 3.0
 FOLDER = ROOT / "engines/pocket/weights/pocket-sd15"
 
 

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int, default=120, help="prompts of each kind, combinations seen in training")
     parser.add_argument("--held-out", type=int, default=40, help="prompts of each kind with an unseen combination")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--mistakes", type=Path, help="folder for the pictures that were judged wrong")
     options = parser.parse_args()

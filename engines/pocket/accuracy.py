@@ -116,7 +116,7 @@ def measure(
     *,
     size: int = 128,
     steps: int = 25,
-    guidance: float = 5.0,
+    guidance: float = 3.0,
     batch_size: int = 10,
     on_batch: Callable[[int, list[Trial], list[Image.Image], list[Verdict]], None] | None = None,
 ) -> Report:

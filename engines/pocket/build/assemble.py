@@ -1,5 +1,6 @@
 """Put trained parts together as a standard diffusers folder whose files are all below 10 MB."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -40,17 +41,29 @@ def save_pipeline(
     )
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
+    # Training asked it for padded ids; the file is to say nothing of that.
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
     pipeline.save_pretrained(part, safe_serialization=True, max_shard_size=MAX_SHARD)
     # Programs with an older tokenizer library read these two instead of tokenizer.json.
     tokenizer.backend_tokenizer.model.save(str(part / "tokenizer"))
     if tiny_vae is not None:
         tiny_vae.half().save_pretrained(part / TINY_VAE_FOLDER)
+    for config in part.glob("*/config.json"):
+        _forget_origin(config)
     for path in part.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes files that only their owner can read
     for kept in folder.glob("*.md"):
         shutil.copy2(kept, part / kept.name)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def _forget_origin(config: Path) -> None:
+    """Take out the folder that a part was once loaded from: it means nothing elsewhere."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    if values.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def load_parts(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:

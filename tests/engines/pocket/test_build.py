@@ -30,7 +30,7 @@ from engines.pocket.build.denoiser import (
 )
 from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.build.muon import orthogonal
-from engines.pocket.build.text import build_tokenizer, new_text_encoder, reading
+from engines.pocket.build.text import build_tokenizer, new_text_encoder, reading, tokenize
 from engines.pocket.grammar import paraphrase, vocabulary
 from engines.pocket.sampling import sample_scene
 from engines.pocket.world import Scene, Thing
@@ -174,6 +174,16 @@ def test_the_folder_is_standard_and_its_files_are_small(tmp_path: Path) -> None:
     assert pipeline.unet.config.sample_size == 16
     assert pipeline.tokenizer("a red circle").input_ids == tokenizer("a red circle").input_ids
     assert max(path.stat().st_size for path in out.rglob("*") if path.is_file()) < 10_000_000
+
+
+def test_a_folder_that_was_loaded_is_written_as_it_was(tmp_path: Path) -> None:
+    vae, unet, encoder, tokenizer = load_parts(POCKET)
+    tokenize(tokenizer, ["a red circle"])
+    save_pipeline(tmp_path / "again", vae, unet, encoder, tokenizer)
+    written = [path for path in (tmp_path / "again").rglob("*") if path.is_file()]
+    assert len(written) > 10
+    for path in written:
+        assert path.read_bytes() == (POCKET / path.relative_to(tmp_path / "again")).read_bytes(), path.name
 
 
 def test_the_decoder_learns_from_estimates_and_the_encoder_stays(tmp_path: Path) -> None:
