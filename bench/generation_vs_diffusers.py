@@ -22,6 +22,7 @@ import torch  # noqa: E402
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline  # noqa: E402
 from scipy.stats import bootstrap  # noqa: E402
 
+from engines.devices import cpu_threads  # noqa: E402
 from studio.domain.catalogue import Catalogue  # noqa: E402
 from studio.domain.request import GenerationRequest  # noqa: E402
 from studio.services import CATALOGUE_PATH, load_engine, open_services  # noqa: E402
@@ -39,7 +40,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     options = parser.parse_args()
     contenders = {
-        "plain diffusers": plain(options.steps),
+        "plain diffusers": plain(options.steps, None),
+        "plain diffusers on one thread": plain(options.steps, 1),
         "our engine": engine(options.steps),
         "the whole studio, previews on": studio(options.steps),
     }
@@ -62,8 +64,8 @@ def main() -> None:
         )
 
 
-def plain(steps: int) -> Callable[[int], object]:
-    """What a diffusers user writes."""
+def plain(steps: int, threads: int | None) -> Callable[[int], object]:
+    """What a diffusers user writes, on all cores or on `threads`."""
     pipeline = StableDiffusionPipeline.from_pretrained(FOLDER, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
@@ -72,7 +74,8 @@ def plain(steps: int) -> Callable[[int], object]:
 
     def make(seed: int) -> object:
         generator = torch.Generator("cpu").manual_seed(seed)
-        return pipeline(PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generator).images[0]
+        with cpu_threads(threads):
+            return pipeline(PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generator).images[0]
 
     return make
 

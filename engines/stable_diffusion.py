@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from engines.base import EngineState, Picture, Step
+from engines.devices import cpu_threads
 from engines.pool import Loaded, PipelinePool
 from engines.previews import DenoisedWatch, preview_decoder
 from engines.schedulers import build_scheduler
@@ -50,7 +51,8 @@ class StableDiffusionEngine:
     ) -> Picture:
         """Make the one picture of a `single` recipe; see `engines.base.Engine.generate`."""
         checkpoint = self._catalogue.checkpoint(request.checkpoint)
-        with self._pool.lease(checkpoint) as loaded, torch.inference_mode():
+        threads = 1 if checkpoint.is_pocket else None
+        with self._pool.lease(checkpoint) as loaded, cpu_threads(threads), torch.inference_mode():
             row = self._catalogue.scheduler(request.scheduler)
             pipeline = loaded.pipeline
             pipeline.scheduler = build_scheduler(row, pipeline.scheduler.config, checkpoint.prediction_type)

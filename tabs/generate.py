@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio.domain.errors import InvalidRequest, StudioError
+from studio.domain.errors import InvalidRequest, NotFound, StudioError
 from studio.domain.events import Cancelled, Event, Failed, Finished, ImageReady, Progress, Queued, Started
 from studio.domain.images import ImageRecord
 from studio.generation import KIND
@@ -41,6 +41,7 @@ class GenerateTab:
     token: gr.BrowserState
     saved: gr.BrowserState
     signal: gr.HTML
+    told: gr.State
 
     @property
     def outputs(self) -> list[Component]:
@@ -94,18 +95,35 @@ class GenerateTab:
         return [job for job in self.services.runner.active(visitor_of(token)) if job.kind == KIND]
 
     def follow(self, data: Data) -> Iterator[Updates]:
-        """Inputs: token and recent pictures. Outputs: stage, strip and buttons, until no job is left."""
+        """Inputs: token, recent pictures, the job asked for last and the one told last. Outputs: stage, strip and
+        buttons, until no job is left."""
         yield {self.ask.stop: gr.skip()}  # registers the generator, so that a closed page can end it
-        recent = list(data[self.result.recent] or [])
-        while jobs := self.active(data[self.token]):
-            for event in moments(jobs[0]):
+        recent, told = list(data[self.result.recent] or []), data[self.told]
+        while job := self.untold(data, told):
+            for event in moments(job):
                 if isinstance(event, ImageReady):
                     recent = [event.image_id, *(known for known in recent if known != event.image_id)]
-                yield self.on_event(jobs[0], event, recent)
-            if not jobs[0].is_over:  # the studio stops
+                yield self.on_event(job, event, recent)
+            if not job.is_over:  # the studio stops
                 return
+            told = job.id
+            yield {self.told: told}
             if not self.active(data[self.token]):
                 yield {self.ask.stop: gr.Button(interactive=False)}
+
+    def untold(self, data: Data, told: str | None) -> Job | None:
+        """The job to follow next: the oldest one at work, else the last one asked for, if it was over too soon to be
+        followed. (While a page looks for jobs, Gradio drops the signal that there is a new one.)"""
+        if jobs := self.active(data[self.token]):
+            return jobs[0]
+        asked = data[self.signal]
+        if not asked or asked == told:
+            return None
+        try:
+            job = self.services.runner.job(asked)
+        except NotFound:
+            return None
+        return job if job.visitor == visitor_of(data[self.token]) else None
 
     def on_event(self, job: Job, event: Event | None, recent: list[str]) -> Updates:
         """What the page shows after an event of `job`; None stands for a second without one."""
@@ -182,6 +200,7 @@ def build_generate(services: Services) -> GenerateTab:
         token=build_browser_state("visitor"),
         saved=build_browser_state("settings"),
         signal=build_signal("signal"),
+        told=gr.State(None),
     )
     ask.wire()
     _wire_jobs(tab)
@@ -203,8 +222,8 @@ def _wire_jobs(tab: GenerateTab) -> None:
     gr.on(
         [tab.signal.play, gr.Timer(LOOK_AGAIN_S).tick],
         guarded(tab.follow),
-        {tab.token, tab.result.recent},
-        [*tab.result.outputs, tab.ask.stop],
+        {tab.token, tab.result.recent, tab.signal, tab.told},
+        [*tab.result.outputs, tab.ask.stop, tab.told],
         trigger_mode="once",
         concurrency_limit=MAX_FOLLOWERS,
         show_progress="hidden",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engines.devices import choose_device
+from engines.devices import choose_device, cpu_threads
 from studio.domain.errors import InvalidRequest
 
 
@@ -21,3 +21,13 @@ def test_unknown_names_are_refused_with_what_is_available() -> None:
         choose_device("tpu")
     with pytest.raises(InvalidRequest, match="float32"):
         choose_device("cpu", "int3")
+
+
+def test_threads_are_lent_and_given_back_even_after_an_error() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match="x"), cpu_threads(1):
+        assert torch.get_num_threads() == 1
+        raise ValueError("x")
+    assert torch.get_num_threads() == before
+    with cpu_threads(None):
+        assert torch.get_num_threads() == before

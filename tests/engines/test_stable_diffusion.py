@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from engines.base import Engine, Step
+from engines.devices import cpu_threads
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
 from studio.domain.catalogue import Catalogue
@@ -155,3 +156,9 @@ def test_time_and_memory_are_measured(engine: Engine, recipe: ResolvedRequest) -
     assert picture.peak_memory_mb > 100
     assert picture.environment["dtype"] == "float32"
     assert len(picture.environment["checkpoint_sha256"]) == 64
+
+
+def test_a_pocket_picture_is_the_same_on_machines_of_any_size(engine: Engine, recipe: ResolvedRequest) -> None:
+    first = make(engine, recipe)
+    with cpu_threads(torch.get_num_threads() + 2):
+        assert make(engine, recipe).tobytes() == first.tobytes()

@@ -89,3 +89,15 @@ def test_an_empty_stage_offers_a_prompt_that_suits_the_model(
     assert "lighthouse" in json.loads(tab.on_model("sd15", None, token))["example"]
     assert "heart" in json.loads(tab.on_model("pocket-sd15", "", token))["example"]
     assert tab.on_model("sd15", keep(token).id, token) == gr.skip()
+
+
+def test_a_job_that_was_over_before_anybody_looked_is_told_once_and_only_to_its_owner(tab: GenerateTab) -> None:
+    token = new_token()
+    job_id = tab.on_generate(asked(tab, token, prompt="a red circle"))[tab.signal]
+    tab.on_stop(token)
+    seen = {tab.token: token, tab.result.recent: [], tab.signal: job_id, tab.told: None}
+    updates = list(tab.follow(seen))
+    assert {tab.told: job_id} in updates
+    assert any("Stopped" in str(update.get(tab.result.stage)) for update in updates)
+    assert len(list(tab.follow({**seen, tab.told: job_id}))) == 1
+    assert len(list(tab.follow({**seen, tab.token: new_token()}))) == 1
