@@ -42,6 +42,7 @@ class GenerateTab:
     saved: gr.BrowserState
     signal: gr.HTML
     told: gr.State
+    settled: gr.State
 
     @property
     def outputs(self) -> list[Component]:
@@ -117,13 +118,28 @@ class GenerateTab:
         if jobs := self.active(data[self.token]):
             return jobs[0]
         asked = data[self.signal]
-        if not asked or asked == told:
-            return None
+        return self.own_job(asked, data[self.token]) if asked and asked != told else None
+
+    def own_job(self, job_id: str, token: Any) -> Job | None:
+        """The job of that id, if the bearer of `token` asked for it."""
         try:
-            job = self.services.runner.job(asked)
+            job = self.services.runner.job(job_id)
         except NotFound:
             return None
-        return job if job.visitor == visitor_of(data[self.token]) else None
+        return job if job.visitor == visitor_of(token) else None
+
+    def on_told(self, data: Data) -> Updates:
+        """Inputs: token, recent pictures, the job told last and the one settled last. Outputs: how the job ended, once
+        more: of updates that follow each other fast, Gradio's client (6.31) can lose the last ones of a stream."""
+        told = data[self.told]
+        job = self.own_job(told, data[self.token]) if told and told != data[self.settled] else None
+        if job is None:
+            return {self.settled: told}
+        events = list(job.events(timeout=0))
+        ids = [event.image_id for event in reversed(events) if isinstance(event, ImageReady)]
+        recent = [*ids, *(known for known in data[self.result.recent] or [] if known not in ids)]
+        stop = gr.Button(interactive=bool(self.active(data[self.token])))
+        return {**self.on_end(job, events[-1], recent), self.ask.stop: stop, self.settled: told}
 
     def on_event(self, job: Job, event: Event | None, recent: list[str]) -> Updates:
         """What the page shows after an event of `job`; None stands for a second without one."""
@@ -201,6 +217,7 @@ def build_generate(services: Services) -> GenerateTab:
         saved=build_browser_state("settings"),
         signal=build_signal("signal"),
         told=gr.State(None),
+        settled=gr.State(None),
     )
     ask.wire()
     _wire_jobs(tab)
@@ -228,6 +245,11 @@ def _wire_jobs(tab: GenerateTab) -> None:
         concurrency_limit=MAX_FOLLOWERS,
         show_progress="hidden",
         api_visibility="private",
+    ).then(
+        guarded(tab.on_told),
+        {tab.token, tab.result.recent, tab.told, tab.settled},
+        [*tab.result.outputs, tab.ask.stop, tab.settled],
+        **QUIET,
     )
 
 

@@ -101,3 +101,15 @@ def test_a_job_that_was_over_before_anybody_looked_is_told_once_and_only_to_its_
     assert any("Stopped" in str(update.get(tab.result.stage)) for update in updates)
     assert len(list(tab.follow({**seen, tab.told: job_id}))) == 1
     assert len(list(tab.follow({**seen, tab.token: new_token()}))) == 1
+
+
+def test_how_a_job_ended_is_sent_once_more_and_no_more(tab: GenerateTab) -> None:
+    token = new_token()
+    job_id = tab.on_generate(asked(tab, token, prompt="a red circle"))[tab.signal]
+    tab.on_stop(token)
+    data = {tab.token: token, tab.result.recent: [], tab.told: job_id, tab.settled: None}
+    updates = tab.on_told(data)
+    assert "Stopped" in updates[tab.result.stage]
+    assert updates[tab.settled] == job_id
+    assert tab.on_told({**data, tab.settled: job_id}) == {tab.settled: job_id}
+    assert tab.on_told({**data, tab.token: new_token()}) == {tab.settled: job_id}
