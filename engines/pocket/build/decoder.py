@@ -21,8 +21,8 @@ from engines.pocket.grammar import paraphrase
 from engines.pocket.world import Scene
 
 MAX_NOISE = 0.1
-"""Largest standard deviation of plain noise on the scaled latents. Twice as much taught robustness sooner, and cost 7 of
-100 clean reconstructions."""
+"""Largest standard deviation of plain noise on the scaled latents. Twice as much taught robustness sooner, and cost 7
+of 100 clean reconstructions."""
 MAX_TIMESTEP = 200
 """Denoised estimates come from timesteps below this one: later ones hardly show yet what the picture will be."""
 MAX_GUIDANCE = 5.0
