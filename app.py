@@ -15,6 +15,7 @@ from studio.domain.errors import StudioError
 from studio.services import Services, open_services
 from studio.settings import Settings
 from tabs import shell
+from tabs.generate import MAX_FOLLOWERS
 from tabs.routes import build_routes
 
 logger = logging.getLogger("flash_studio")
@@ -49,7 +50,7 @@ def launch(demo: gr.Blocks, services: Services) -> None:
         share=settings.share,
         prevent_thread_lock=True,
         app_kwargs={"routes": build_routes(services), "docs_url": None, "redoc_url": None},
-        max_threads=2 * 64,
+        max_threads=2 * MAX_FOLLOWERS,
         max_file_size="50mb",
         show_error=False,
         ssr_mode=False,

@@ -23,13 +23,13 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline  # no
 from scipy.stats import bootstrap  # noqa: E402
 
 from engines.devices import cpu_threads  # noqa: E402
+from engines.pocket.accuracy import GUIDANCE  # noqa: E402
 from studio.domain.catalogue import Catalogue  # noqa: E402
 from studio.domain.request import GenerationRequest  # noqa: E402
 from studio.services import CATALOGUE_PATH, load_engine, open_services  # noqa: E402
 from studio.settings import Settings  # noqa: E402
 
 PROMPT = "a yellow heart above a purple square on a navy background"
-GUIDANCE = 3.0
 FOLDER = ROOT / "engines/pocket/weights/pocket-sd15"
 
 

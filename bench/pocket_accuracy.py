@@ -12,7 +12,7 @@ import torch  # noqa: E402
 from diffusers import StableDiffusionPipeline  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from engines.pocket.accuracy import Report, measure, trials  # noqa: E402
+from engines.pocket.accuracy import GUIDANCE, Report, measure, trials  # noqa: E402
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int, default=120, help="prompts of each kind, combinations seen in training")
     parser.add_argument("--held-out", type=int, default=40, help="prompts of each kind with an unseen combination")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--mistakes", type=Path, help="folder for the pictures that were judged wrong")
     options = parser.parse_args()

@@ -95,7 +95,7 @@ def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
 
     pool = PipelinePool(
         PROJECT_ROOT,
-        settings.data_dir / "models",
+        settings.models_dir,
         choose_device(settings.device, settings.dtype),
         offline=settings.offline,
     )

@@ -32,6 +32,11 @@ class Settings(BaseModel):
         return self.data_dir / "images"
 
     @property
+    def models_dir(self) -> Path:
+        """Diffusers folders dropped here by hand, each under its id in the catalogue."""
+        return self.data_dir / "models"
+
+    @property
     def ledger_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / 'studio.db'}"
 

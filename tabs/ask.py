@@ -15,10 +15,8 @@ from studio.prompts import unknown_words
 from tabs import controls, views
 from tabs.controls import help_text
 from tabs.form import Form
-from tabs.handlers import FORM, QUIET, guarded
+from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.widgets import asset, build_chips, chips
-
-Updates = dict[Any, Any]
 
 _EXAMPLES = "Prompts that this model can draw"
 _FORMATS = [".png", ".jpg", ".jpeg", ".webp"]
@@ -198,7 +196,9 @@ def build_ask(catalogue: Catalogue) -> Ask:
             stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, scale=1, min_width=80)
         examples = build_chips(checkpoint.examples, _EXAMPLES, "examples")
     with gr.Column(min_width=320, elem_id="settings"):
-        slots.add("checkpoint", _choice("checkpoint", controls.checkpoint_choices(catalogue), checkpoint.id))
+        slots.add(
+            "checkpoint", controls.build_choice("checkpoint", controls.checkpoint_choices(catalogue), checkpoint.id)
+        )
         note = gr.HTML(controls.checkpoint_note(checkpoint), elem_id="model-note", js_on_load=None)
         choices = controls.shape_choices(checkpoint)
         shape = gr.Radio(choices, value=choices[0][1], label="Shape", elem_id="shape")
@@ -235,16 +235,13 @@ def build_ask(catalogue: Catalogue) -> Ask:
 def _build_details(catalogue: Catalogue, checkpoint: Checkpoint, slots: _Slots) -> None:
     with gr.Accordion("Look — style and what to keep out", open=False, elem_id="look"):
         style = catalogue.styles_for(checkpoint)[0].id
-        slots.add("style", _choice("style", controls.style_choices(catalogue, checkpoint), style))
+        slots.add("style", controls.build_choice("style", controls.style_choices(catalogue, checkpoint), style))
         slots.add("negative_prompt", controls.build_negative_prompt())
     with gr.Accordion("Care — time and closeness to the prompt", open=False, elem_id="care"):
         slots.add("num_inference_steps", controls.build_slider("num_inference_steps", checkpoint.default_steps))
         slots.add("guidance_scale", controls.build_slider("guidance_scale", checkpoint.default_guidance))
         schedulers = controls.scheduler_choices(catalogue)
-        slots.add("scheduler", _choice("scheduler", schedulers, checkpoint.default_scheduler))
+        slots.add("scheduler", controls.build_choice("scheduler", schedulers, checkpoint.default_scheduler))
     with gr.Accordion("Exact size — width and height", open=False, elem_id="exact-size"):
         slots.add("width", controls.build_size("width", checkpoint))
         slots.add("height", controls.build_size("height", checkpoint))
-
-
-_choice = controls.build_choice

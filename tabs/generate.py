@@ -16,14 +16,13 @@ from studio.job import Job
 from studio.services import Services
 from tabs import views
 from tabs.ask import Ask, build_ask
-from tabs.handlers import FORM, QUIET, guarded, moments
-from tabs.result import Result, build_result, star_label
+from tabs.handlers import FORM, QUIET, Updates, guarded, moments
+from tabs.result import Result, build_result, toggle_star
 from tabs.visitor import build_browser_state, is_token, new_token, own_image, visitor_of
 from tabs.widgets import build_signal
 
 logger = logging.getLogger(__name__)
 
-Updates = dict[Any, Any]
 Data = Mapping[Component, Any]
 
 MAX_FOLLOWERS = 64
@@ -103,7 +102,7 @@ class GenerateTab:
         while job := self.untold(data, told):
             for event in moments(job):
                 if isinstance(event, ImageReady):
-                    recent = [event.image_id, *(known for known in recent if known != event.image_id)]
+                    recent = [event.image_id, *recent]
                 yield self.on_event(job, event, recent)
             if not job.is_over:  # the studio stops
                 return
@@ -135,11 +134,9 @@ class GenerateTab:
         job = self.own_job(told, data[self.token]) if told and told != data[self.settled] else None
         if job is None:
             return {self.settled: told}
-        events = list(job.events(timeout=0))
-        ids = [event.image_id for event in reversed(events) if isinstance(event, ImageReady)]
-        recent = [*ids, *(known for known in data[self.result.recent] or [] if known not in ids)]
+        recent = [*reversed(made(job)), *(data[self.result.recent] or [])]
         stop = gr.Button(interactive=bool(self.active(data[self.token])))
-        return {**self.on_end(job, events[-1], recent), self.ask.stop: stop, self.settled: told}
+        return {**self.on_end(job, job.wait(timeout=0), recent), self.ask.stop: stop, self.settled: told}
 
     def on_event(self, job: Job, event: Event | None, recent: list[str]) -> Updates:
         """What the page shows after an event of `job`; None stands for a second without one."""
@@ -160,8 +157,7 @@ class GenerateTab:
 
     def on_end(self, job: Job, event: Event, recent: list[str]) -> Updates:
         """What stays on the stage: the job's last picture, or why there is none."""
-        ids = [told.image_id for told in job.events(timeout=0) if isinstance(told, ImageReady)]
-        records = self.result.records(ids)
+        records = self.result.records(made(job))
         line = views.stopped(len(records), job.payload["num_images"]) if isinstance(event, Cancelled) else ""
         if isinstance(event, Failed):
             return self.result.clear(views.failed(event.message, event.hint), recent)
@@ -179,8 +175,7 @@ class GenerateTab:
     def on_star(self, image_id: str | None, token: Any, recent: Any) -> Updates:
         """Inputs: the shown picture, token, strip. Outputs: the star button and the strip."""
         record = self.own(image_id, token)
-        self.services.gallery.star(record.id, not record.is_starred)
-        label = star_label(record.model_copy(update={"is_starred": not record.is_starred}))
+        label = toggle_star(self.services.gallery, record)
         return {self.result.star: label, **self.result.with_strip(recent or [], record.id)}
 
     def on_delete(self, image_id: str | None, token: Any, recent: Any) -> Updates:
@@ -201,6 +196,11 @@ class GenerateTab:
     def on_example(self, event: gr.EventData) -> Updates:
         """Event: a prompt. Outputs: the prompt with nothing to complain about."""
         return {self.ask.form["prompt"]: event.text, self.ask.warning: "", self.ask.errors["prompt"]: ""}
+
+
+def made(job: Job) -> list[str]:
+    """The ids of the pictures that `job` made so far, oldest first."""
+    return [event.image_id for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)]
 
 
 def build_generate(services: Services) -> GenerateTab:

@@ -27,6 +27,9 @@ the page, they would refuse a value that still fits what is seen. The request ma
 IDLE_S = 1.0
 """How long a follower waits for news before it looks around, in seconds; also how late it notices a closed page."""
 
+Updates = dict[Any, Any]
+"""New values by component, for those that change; what a listener with several outputs gives."""
+
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 

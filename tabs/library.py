@@ -14,12 +14,10 @@ from studio.infotext import infotext
 from studio.services import Services
 from tabs import controls, views
 from tabs.generate import GenerateTab
-from tabs.handlers import QUIET, guarded, moments
-from tabs.result import build_confirm, star_label
+from tabs.handlers import QUIET, Updates, guarded, moments
+from tabs.result import build_confirm, star_label, toggle_star
 from tabs.visitor import is_local, own_image, visitor_of
 from tabs.widgets import build_pictures, build_stage
-
-Updates = dict[Any, Any]
 
 PAGE = 48
 LABEL = "Pictures, newest first"
@@ -56,6 +54,11 @@ class LibraryTab:
     verdict: gr.HTML
     facts: gr.HTML
     infotext: gr.Textbox
+
+    @property
+    def query(self) -> list[Component]:
+        """What a listener of `turn` reads; the page is last."""
+        return [self.search, self.starred, self.generate.token, self.picked_id, self.page]
 
     @property
     def listing(self) -> list[Component]:
@@ -126,9 +129,7 @@ class LibraryTab:
 
     def on_star(self, image_id: str | None, token: Any) -> str:
         """Input: the picked picture. Output: the star button."""
-        record = self.own(image_id, token)
-        self.services.gallery.star(record.id, not record.is_starred)
-        return star_label(record.model_copy(update={"is_starred": not record.is_starred}))
+        return toggle_star(self.services.gallery, self.own(image_id, token))
 
     def on_delete(self, image_id: str | None, token: Any) -> Updates:
         """Input: the picked picture. Outputs: no picture."""
@@ -214,18 +215,17 @@ def build_library(services: Services, generate: GenerateTab) -> LibraryTab:
 
 def _wire(tab: LibraryTab) -> None:
     token = tab.generate.token
-    query = [tab.search, tab.starred, token, tab.picked_id]
-    again = {"fn": guarded(tab.turn(0)), "inputs": [*query, tab.page], "outputs": tab.listing, **QUIET}
+    again = {"fn": guarded(tab.turn(0)), "inputs": tab.query, "outputs": tab.listing, **QUIET}
     gr.on(
         [tab.search.change, tab.search.submit, tab.starred.change],
         guarded(tab.on_search),
-        query,
+        tab.query[:-1],
         tab.listing,
         trigger_mode="always_last",
         **QUIET,
     )
-    tab.newer.click(guarded(tab.turn(-1)), [*query, tab.page], tab.listing, **QUIET)
-    tab.older.click(guarded(tab.turn(1)), [*query, tab.page], tab.listing, **QUIET)
+    tab.newer.click(guarded(tab.turn(-1)), tab.query, tab.listing, **QUIET)
+    tab.older.click(guarded(tab.turn(1)), tab.query, tab.listing, **QUIET)
     tab.grid.pick(guarded(tab.on_pick), token, tab.picked, **QUIET)
     picked = [tab.picked_id, token]
     tab.star.click(guarded(tab.on_star), picked, tab.star, **QUIET).then(**again)

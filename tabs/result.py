@@ -12,10 +12,9 @@ from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.gallery import Gallery
 from tabs import views
+from tabs.handlers import Updates
 from tabs.visitor import build_browser_state
 from tabs.widgets import build_pictures, build_stage
-
-Updates = dict[Any, Any]
 
 MAX_RECENT = 24
 STRIP_LABEL = "Pictures made in this browser"
@@ -102,6 +101,12 @@ def idle_stage(checkpoint: Checkpoint) -> str:
 def star_label(record: ImageRecord) -> str:
     """What the star button says."""
     return "★ Starred" if record.is_starred else "☆ Star"
+
+
+def toggle_star(gallery: Gallery, record: ImageRecord) -> str:
+    """Star a picture, or take its star away; gives what the star button says then."""
+    gallery.star(record.id, not record.is_starred)
+    return star_label(record.model_copy(update={"is_starred": not record.is_starred}))
 
 
 def build_result(catalogue: Catalogue, gallery: Gallery) -> Result:

@@ -46,8 +46,7 @@ def build(services: Services) -> gr.Blocks:
         outputs = [*generate.outputs, *generate.ask.outputs]
         loaded = demo.load(guarded(generate.on_load), kept, list(dict.fromkeys(outputs)), **QUIET)
         loaded.then(None, js=_READY_JS, **QUIET)
-        listed = [library.search, library.starred, generate.token, library.picked_id, library.page]
-        library_tab.select(guarded(library.turn(0)), listed, library.listing, **QUIET)
+        library_tab.select(guarded(library.turn(0)), library.query, library.listing, **QUIET)
         system_tab.select(guarded(system.on_show), generate.token, system.outputs, **QUIET)
         _wire_between(tabs, generate, library)
     return demo

@@ -3,9 +3,9 @@
 import base64
 import html
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from studio.domain.catalogue import Catalogue
+from studio.domain.catalogue import Catalogue, Checkpoint, SchedulerRow, Style
 from studio.domain.errors import NotFound
 from studio.domain.events import Progress
 from studio.domain.images import ImageRecord
@@ -108,7 +108,7 @@ def short_facts(record: ImageRecord, catalogue: Catalogue) -> str:
             "Seed": str(recipe.seed),
             "Time": duration(record.seconds.get("total", 0.0)),
             "Peak memory": memory(record.peak_memory_mb),
-            "Sampler": scheduler_title(recipe.scheduler, catalogue),
+            "Sampler": title_of(catalogue.scheduler, recipe.scheduler),
             "Steps": str(recipe.num_inference_steps),
             "Guidance": f"{recipe.guidance_scale:g}",
             "Size": f"{recipe.width} × {recipe.height}",
@@ -124,13 +124,13 @@ def all_facts(record: ImageRecord, catalogue: Catalogue) -> str:
         "Prompt": recipe.prompt,
         "Prompt as the model read it": record.prompt_as_run if record.prompt_as_run != recipe.prompt else "",
         "Negative prompt": record.negative_as_run,
-        "Model": checkpoint_title(recipe.checkpoint, catalogue),
-        "Style": style_title(recipe.style, catalogue),
+        "Model": title_of(catalogue.checkpoint, recipe.checkpoint),
+        "Style": title_of(catalogue.style, recipe.style),
         "Seed": str(recipe.seed),
         "Size": f"{recipe.width} × {recipe.height} px",
         "Steps": str(recipe.num_inference_steps),
         "Guidance scale": f"{recipe.guidance_scale:g}",
-        "Sampler": scheduler_title(recipe.scheduler, catalogue),
+        "Sampler": title_of(catalogue.scheduler, recipe.scheduler),
         "Made": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created_at)),
         "Time": ", ".join(f"{phase} {duration(spent)}" for phase, spent in record.seconds.items()),
         "Peak memory": memory(record.peak_memory_mb),
@@ -160,25 +160,12 @@ def unknown_words_text(words: Sequence[str], model: str) -> str:
     return f"{model} never learnt {quoted}, so the picture may ignore {'it' if len(words) == 1 else 'them'}."
 
 
-def scheduler_title(scheduler_id: str, catalogue: Catalogue) -> str:
+def title_of(find: Callable[[str], Checkpoint | SchedulerRow | Style], row_id: str) -> str:
+    """The title of a row of the catalogue, or its id for a picture older than the catalogue."""
     try:
-        return catalogue.scheduler(scheduler_id).title
-    except NotFound:  # a picture older than the catalogue
-        return scheduler_id
-
-
-def checkpoint_title(checkpoint_id: str, catalogue: Catalogue) -> str:
-    try:
-        return catalogue.checkpoint(checkpoint_id).title
-    except NotFound:  # as above
-        return checkpoint_id
-
-
-def style_title(style_id: str, catalogue: Catalogue) -> str:
-    try:
-        return catalogue.style(style_id).title
-    except NotFound:  # as above
-        return style_id
+        return find(row_id).title
+    except NotFound:
+        return row_id
 
 
 def duration(seconds: float) -> str:

@@ -18,6 +18,9 @@ from engines.pocket.world import Scene
 TEST_SEED = 20_261_121
 """Base of the seeds of test prompts; training draws from other sequences."""
 
+GUIDANCE = 3.0
+"""What was best on prompts of another seed."""
+
 SKILLS = ("presence", "colour", "shape", "count", "relation", "place", "size", "background")
 
 
@@ -116,7 +119,7 @@ def measure(
     *,
     size: int = 128,
     steps: int = 25,
-    guidance: float = 3.0,
+    guidance: float = GUIDANCE,
     batch_size: int = 10,
     on_batch: Callable[[int, list[Trial], list[Image.Image], list[Verdict]], None] | None = None,
 ) -> Report:

@@ -39,7 +39,7 @@ def run(catalogue: Catalogue, settings: Settings, *, as_json: bool) -> int:
 
 def place(checkpoint: Checkpoint, settings: Settings) -> Place:
     """Where `checkpoint` is, looked for as `PipelinePool` does: models folder, catalogue folder, the hub's cache."""
-    dropped = settings.data_dir / "models" / checkpoint.id
+    dropped = settings.models_dir / checkpoint.id
     if dropped.is_dir():
         return Place(kind="here", folder=dropped)
     if checkpoint.folder is not None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from engines.pocket.build.autoencoder import reconstruction_loss
-from engines.pocket.build.denoiser import LatentSet, diffuse, training_scheduler
+from engines.pocket.build.denoiser import LatentSet, alphas_cumprod, diffuse
 from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.build.text import tokenize
 from engines.pocket.grammar import paraphrase
@@ -39,14 +39,13 @@ class Denoiser:
     @torch.no_grad()
     def estimate(self, clean: Tensor, scenes: list[Scene], rng: np.random.Generator) -> Tensor:
         """Noise `clean` `(B, 4, h, w)` to random timesteps and estimate it again, as one guided step of sampling."""
-        alphas_cumprod = training_scheduler().alphas_cumprod
         timesteps = torch.from_numpy(rng.integers(MAX_TIMESTEP, size=len(scenes)))
-        noisy, _ = diffuse(clean, _normal(clean.shape, rng), timesteps, alphas_cumprod)
+        noisy, _ = diffuse(clean, _normal(clean.shape, rng), timesteps, alphas_cumprod())
         captions = [*([""] * len(scenes)), *(paraphrase(scene, rng) for scene in scenes)]
         embeds = self.encoder(tokenize(self.tokenizer, captions)).last_hidden_state
         plain, prompted = self.unet(noisy.repeat(2, 1, 1, 1), timesteps.repeat(2), embeds).sample.chunk(2)
         guidance = torch.from_numpy(rng.uniform(1, MAX_GUIDANCE, len(scenes))).float().view(-1, 1, 1, 1)
-        alphas = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        alphas = alphas_cumprod()[timesteps].view(-1, 1, 1, 1)
         noise_pred = plain + guidance * (prompted - plain)
         return (noisy - (1 - alphas).sqrt() * noise_pred) / alphas.sqrt()
 

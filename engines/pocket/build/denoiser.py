@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,12 @@ def training_scheduler() -> DDPMScheduler:
         timestep_spacing="leading",
         prediction_type="epsilon",
     )
+
+
+@cache
+def alphas_cumprod() -> Tensor:
+    """ᾱ of each of SD's 1000 timesteps."""
+    return training_scheduler().alphas_cumprod
 
 
 def new_unet(latent_size: int = 16, text_width: int = 128) -> UNet2DConditionModel:
@@ -125,8 +132,7 @@ def train_denoiser(
     encoder.eval().requires_grad_(False)
     trainee = Trainee(plan, {"unet": unet}, work, muon=hidden_weights(unet))
     trainee.resume()
-    alphas_cumprod = training_scheduler().alphas_cumprod
-    weights = snr_weights(alphas_cumprod)
+    weights = snr_weights(alphas_cumprod())
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([plan.seed, 3, step])
@@ -136,7 +142,7 @@ def train_denoiser(
         clean = data.latents[torch.from_numpy(picks)].float()
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = spread_timesteps(batch_size, generator)
-        noisy, target = diffuse(clean, noise, timesteps, alphas_cumprod)
+        noisy, target = diffuse(clean, noise, timesteps, alphas_cumprod())
         with torch.no_grad():
             prompt_embeds = encoder(tokenize(tokenizer, captions)).last_hidden_state
         noise_pred = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps, prompt_embeds).sample
