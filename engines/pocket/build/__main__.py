@@ -1,6 +1,6 @@
 """`python -m engines.pocket.build`: train pocket-sd15 from nothing, or go on where the last run was stopped.
 
-Stages: vae → text → latents → unet → decoder → tiny → folder. Each keeps checkpoints in the work folder; a finished one
+Stages: text → vae → latents → unet → decoder → tiny → folder. Each keeps checkpoints in the work folder; a finished one
 is skipped. Everything is drawn from the seed, so two runs on one machine make the same weights.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from engines.pocket.build.assemble import load_parts, save_pipeline
-from engines.pocket.build.autoencoder import normalise_latents, train_autoencoder
+from engines.pocket.build.autoencoder import new_autoencoder, normalise_latents, train_autoencoder
 from engines.pocket.build.decoder import Denoiser, train_decoder
 from engines.pocket.build.denoiser import cache_latents, new_unet, train_denoiser
 from engines.pocket.build.loop import Plan
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("data/pocket-build/pocket-sd15"), help="checkpoints go here")
     parser.add_argument("--out", type=Path, default=WEIGHTS / "pocket-sd15", help="the finished diffusers folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vae-steps", type=int, default=4500)
+    parser.add_argument("--vae-steps", type=int, help="4500 from nothing; 0, as it is, with --start-from")
     parser.add_argument("--text-steps", type=int, default=1200)
     parser.add_argument("--scenes", type=int, default=32_000, help="scenes whose latents are cached")
     parser.add_argument("--unet-steps", type=int, default=7000)
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--tiny-steps", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak rate of the UNet")
-    parser.add_argument("--start-from", type=Path, help="a finished folder whose UNet and decoder are trained further")
+    parser.add_argument("--start-from", type=Path, help="a finished folder to train further; its text encoder stays")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
@@ -52,16 +52,19 @@ def build(options: argparse.Namespace) -> None:
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    torch.manual_seed(options.seed)
+    vae_steps = options.vae_steps
     if options.start_from:
         vae, unet, encoder, tokenizer = load_parts(options.start_from)
-        vae.requires_grad_(False)
     else:
-        vae = train_autoencoder(work, options.vae_steps, options.seed).eval().requires_grad_(False)
-        normalise_latents(vae)
+        vae, vae_steps = new_autoencoder(), 4500 if vae_steps is None else vae_steps
         tokenizer = build_tokenizer(work / "tokenizer")
         encoder = pretrain_text_encoder(tokenizer, work, options.text_steps, seed=options.seed)
-        torch.manual_seed(options.seed)
         unet = new_unet(SIZE_PX // 8, encoder.config.hidden_size)
+    if vae_steps:
+        train_autoencoder(vae, work, vae_steps, options.seed)
+        normalise_latents(vae)
+    vae.eval().requires_grad_(False)
     data = cache_latents(vae, work / "latents.pt", options.scenes, SIZE_PX, options.seed)
     logger.info(
         "latents: %d, mean %.3f, spread %.3f",

@@ -1,5 +1,6 @@
 """The training code: exact to resume, right by the authorities, and its product a standard folder of small files."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import compute_snr
+from PIL import Image
 from torch import Tensor, nn
 
 from engines.pocket.build.assemble import load_parts, save_pipeline
@@ -16,6 +18,9 @@ from engines.pocket.build.autoencoder import (
     normalise_latents,
     picture_batch,
     round_trip,
+    spread_excess,
+    to_pixels,
+    train_autoencoder,
 )
 from engines.pocket.build.decoder import Denoiser, train_decoder
 from engines.pocket.build.denoiser import (
@@ -31,11 +36,13 @@ from engines.pocket.build.denoiser import (
 from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.build.muon import orthogonal
 from engines.pocket.build.text import build_tokenizer, new_text_encoder, reading, tokenize
+from engines.pocket.checker import judge
 from engines.pocket.grammar import paraphrase, vocabulary
 from engines.pocket.sampling import sample_scene
-from engines.pocket.world import Scene, Thing
+from engines.pocket.world import Scene, Thing, render
 from studio.settings import PROJECT_ROOT
 
+SEED = 31_000
 POCKET = PROJECT_ROOT / "engines/pocket/weights/pocket-sd15"
 
 
@@ -144,6 +151,36 @@ def test_normalised_latents_leave_pictures_as_they_were() -> None:
     rng = np.random.default_rng(1)
     latents = torch.cat([vae.encode(picture_batch(rng, 16, 64, None)).latent_dist.mode() for _ in range(2)])
     assert torch.allclose(latents.std(dim=(0, 2, 3)), torch.tensor(LATENT_STD), rtol=1e-3)
+
+
+def test_latents_may_not_grow_to_drown_the_noise() -> None:
+    latents = torch.randn(64, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents /= latents.std(dim=(0, 2, 3), keepdim=True)
+    assert spread_excess(0.5 * latents + 3) == 0
+    assert spread_excess(2 * latents).item() == pytest.approx(math.log(4) ** 2, rel=1e-4)
+
+
+def test_pictures_survive_noise_on_their_latents() -> None:
+    vae = load_parts(POCKET)[0].eval().requires_grad_(False)
+    rng = np.random.default_rng(SEED)
+    scenes = [sample_scene(rng) for _ in range(40)]
+    pixels = to_pixels([np.asarray(render(scene, SEED + i, 128)) for i, scene in enumerate(scenes)])
+    latents = vae.encode(pixels).latent_dist.mode()
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    decoded = vae.decode(latents + 0.15 * LATENT_STD * noise).sample.clamp(-1, 1)
+    pictures = decoded.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    verdicts = [judge(Image.fromarray(picture), scene) for picture, scene in zip(pictures, scenes, strict=True)]
+    assert np.mean([verdict.correct for verdict in verdicts]) >= 0.95
+
+
+def test_an_autoencoder_is_trained_further_from_where_it_is(tmp_path: Path) -> None:
+    vae = load_parts(POCKET)[0]
+    before = {key: value.clone() for key, value in vae.state_dict().items()}
+    train_autoencoder(vae, tmp_path, steps=1)
+    changed = {key for key, value in vae.state_dict().items() if not torch.equal(value, before[key])}
+    assert {key.split(".")[0] for key in changed} >= {"encoder", "decoder"}
+    assert max((value - before[key]).abs().max().item() for key, value in vae.state_dict().items()) < 1e-3
+    assert not vae.training and not any(parameter.requires_grad for parameter in vae.parameters())
 
 
 def test_a_reading_names_what_stands_where() -> None:
