@@ -60,12 +60,21 @@ def vocabulary() -> frozenset[str]:
         "in",
         "that",
         "are",
-        "colored",
-        "next",
-        "beside",
         "background",
     ]
     return frozenset(word for phrase in phrases for word in phrase.split())
+
+
+RESERVED = frozenset({"colored", "next", "beside"})
+"""Words that tokenizers have a token for, and that no caption holds yet."""
+
+
+def backgrounds_named(prompt: str) -> frozenset[str]:
+    """The backgrounds that `prompt` asks for, however it puts that."""
+    names = "|".join((*BACKGROUNDS, "grey"))
+    bare = rf"\b(?:on|against|with) (?:an? |the )?({names})(?=\s*(?:[,.]|$))"  # not "on the white ring"
+    found = re.findall(rf"\b({names}) background\b|{bare}", prompt.lower())
+    return frozenset("".join(pair).replace("grey", "gray") for pair in found)
 
 
 def unknown_words(prompt: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from engines.pocket.build.loop import Plan, Trainee, train
-from engines.pocket.grammar import paraphrase, says_background, vocabulary
+from engines.pocket.grammar import RESERVED, paraphrase, says_background, vocabulary
 from engines.pocket.sampling import sample_scene
 from engines.pocket.world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene
 
@@ -39,7 +39,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
 
     Every byte is in its alphabet, so any other text is spelt out rather than lost.
     """
-    words = [*sorted(vocabulary() - {""}), ",", "."]
+    words = [*sorted((vocabulary() | RESERVED) - {""}), ",", "."]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=4000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
