@@ -35,8 +35,11 @@ format: $(VENV)/.tests ## put the code into shape
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(VENV)/.runs ## measure speed and accuracy on this machine
+bench: $(VENV)/.tests chromium ## measure speed and accuracy on this machine
 	$(PY) bench/generation_vs_diffusers.py
+	@chromium="$${CHROMIUM:-$$($(FIND_CHROMIUM))}"; \
+	if [ -n "$$chromium" ]; then export CHROMIUM="$$chromium"; fi; \
+	$(PY) bench/page.py
 	$(PY) bench/pocket_accuracy.py
 	$(PY) -m bench.checker_accuracy
 

@@ -1,13 +1,14 @@
-"""Time per picture, ours against plain diffusers: same folder, prompt, steps, seeds and process, turn and turn about.
+"""Time per picture, ours against plain diffusers: same folder, prompt, steps and seeds, a process each.
 
-`python bench/generation_vs_diffusers.py --repeats 15`. The ratio is the median over pairs; its interval is a bootstrap.
-The whole studio is timed from handing in a request to its picture being saved and recorded, with somebody watching the
-previews.
+`python bench/generation_vs_diffusers.py --repeats 15`. The contenders take turns: one works at a time, and all meet
+the machine in the same moods. The ratio is the median over turns; its interval is a bootstrap. The whole studio is
+timed from handing in a request to its picture being saved and recorded, with somebody watching the previews.
 """
 
 import argparse
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,41 +19,30 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline  # noqa: E402
 from scipy.stats import bootstrap  # noqa: E402
 
-from engines.devices import cpu_threads  # noqa: E402
 from engines.pocket.accuracy import GUIDANCE  # noqa: E402
-from studio.domain.catalogue import Catalogue  # noqa: E402
 from studio.domain.request import GenerationRequest  # noqa: E402
-from studio.services import CATALOGUE_PATH, load_engine, open_services  # noqa: E402
-from studio.settings import Settings  # noqa: E402
 
 PROMPT = "a yellow heart above a purple square on a navy background"
 FOLDER = ROOT / "engines/pocket/weights/pocket-sd15"
+WARM_UP = 2
+
+Make = Callable[[int], object]
 
 
 def main() -> None:
-    """Measure and print a Markdown table."""
+    """Measure and print a Markdown table; with `--contender`, be one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    contenders = {
-        "plain diffusers": plain(options.steps, None),
-        "plain diffusers on one thread": plain(options.steps, 1),
-        "our engine": engine(options.steps),
-        "the whole studio, previews on": studio(options.steps),
-    }
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for repeat in range(options.repeats + 2):
-        for name, make in contenders.items():
-            started = time.perf_counter()
-            make(repeat)
-            if repeat >= 2:  # the first two warm up
-                times[name].append(time.perf_counter() - started)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
+    if options.contender:
+        serve(CONTENDERS[options.contender](options.steps))
+        return
+    times = compare(options.repeats, options.steps)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
     print("\n| | median s | ratio to plain diffusers [95 %] | n |\n|---|---|---|---|")
     base = np.array(times["plain diffusers"])
     for name, values in times.items():
@@ -64,8 +54,52 @@ def main() -> None:
         )
 
 
-def plain(steps: int, threads: int | None) -> Callable[[int], object]:
+def compare(repeats: int, steps: int) -> dict[str, list[float]]:
+    """Seconds per picture of every contender, turn and turn about."""
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, __file__, "--contender", name, "--steps", str(steps)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        for name in CONTENDERS
+    }
+    try:
+        turns = [
+            {name: _answer(process, seed) for name, process in processes.items()} for seed in range(repeats + WARM_UP)
+        ]
+    finally:
+        for process in processes.values():
+            process.kill()
+    return {name: [turn[name] for turn in turns[WARM_UP:]] for name in processes}
+
+
+def _answer(process: subprocess.Popen[str], seed: int) -> float:
+    assert process.stdin and process.stdout
+    print(seed, file=process.stdin, flush=True)
+    answer = process.stdout.readline()
+    if not answer:
+        raise SystemExit("A contender died; its own words are above.")
+    return float(answer)
+
+
+def serve(make: Make) -> None:
+    """Make the picture of every seed that comes in; print how long it took."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        started = time.perf_counter()
+        make(int(line))
+        print(time.perf_counter() - started, file=answers, flush=True)
+
+
+def plain(steps: int, threads: int | None = None) -> Make:
     """What a diffusers user writes, on all cores or on `threads`."""
+    import torch
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    torch.set_num_threads(threads or torch.get_num_threads())
     pipeline = StableDiffusionPipeline.from_pretrained(FOLDER, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
@@ -74,8 +108,7 @@ def plain(steps: int, threads: int | None) -> Callable[[int], object]:
 
     def make(seed: int) -> object:
         generator = torch.Generator("cpu").manual_seed(seed)
-        with cpu_threads(threads):
-            return pipeline(PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generator).images[0]
+        return pipeline(PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generator).images[0]
 
     return make
 
@@ -84,8 +117,12 @@ def request_of(steps: int, seed: int) -> GenerationRequest:
     return GenerationRequest(prompt=PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, seed=seed)
 
 
-def engine(steps: int) -> Callable[[int], object]:
+def engine(steps: int) -> Make:
     """The engine alone."""
+    from studio.domain.catalogue import Catalogue
+    from studio.services import CATALOGUE_PATH, load_engine
+    from studio.settings import Settings
+
     catalogue = Catalogue.load(CATALOGUE_PATH)
     loaded = load_engine(Settings(offline=True), catalogue)
 
@@ -97,8 +134,11 @@ def engine(steps: int) -> Callable[[int], object]:
     return make
 
 
-def studio(steps: int) -> Callable[[int], object]:
+def studio(steps: int) -> Make:
     """Queue, engine, previews, file and database."""
+    from studio.services import open_services
+    from studio.settings import Settings
+
     services = open_services(Settings(offline=True, data_dir=Path(tempfile.mkdtemp())))
 
     def make(seed: int) -> object:
@@ -106,6 +146,13 @@ def studio(steps: int) -> Callable[[int], object]:
 
     return make
 
+
+CONTENDERS: dict[str, Callable[[int], Make]] = {
+    "plain diffusers": plain,
+    "plain diffusers on one thread": lambda steps: plain(steps, 1),
+    "our engine": engine,
+    "the whole studio, previews on": studio,
+}
 
 if __name__ == "__main__":
     main()
