@@ -5,13 +5,14 @@ import logging
 import os
 import signal
 import threading
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
 
-from studio.domain.errors import StudioError
+from studio.domain.errors import InvalidRequest, StudioError
 from studio.services import Services, open_services
 from studio.settings import Settings
 from tabs import shell
@@ -30,21 +31,37 @@ def main() -> None:
     parser.add_argument("--share", action="store_true", default=None, help="also open a public link through Gradio")
     try:
         given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-        settings = Settings.model_validate({**Settings.from_environment().model_dump(), **given})
-        with open_services(settings) as services:
+        with open_services(Settings.from_environment(**given)) as services:
             demo = shell.build(services)
             launch(demo, services)
             threading.Thread(target=preload, args=(services,), name="preload", daemon=True).start()
             demo.block_thread()
-    except (StudioError, OSError) as error:  # OSError: the port is taken
+    except StudioError as error:
         raise SystemExit(str(error)) from None
 
 
 def launch(demo: gr.Blocks, services: Services) -> None:
-    """Put the page up and say where it is."""
+    """Put the page up and say where it is.
+
+    Raises:
+        InvalidRequest: the port cannot be had.
+    """
     settings = services.settings
     demo.queue(max_size=2 * settings.max_queued, api_open=False)
-    _, address, public = demo.launch(
+    try:
+        _, address, public = _open_page(demo, services)
+    except OSError as error:
+        logger.info("no port: %s", error)
+        raise InvalidRequest(
+            f"Port {settings.port} of {settings.host} is taken, or not for us.",
+            "Close the other program, or choose another port with --port (0 takes any free one).",
+        ) from error
+    print(f"Flash Studio is at {address}", *([f"and for everybody at {public}"] if public else []), flush=True)
+
+
+def _open_page(demo: gr.Blocks, services: Services) -> tuple[Any, str, str | None]:
+    settings = services.settings
+    return demo.launch(
         server_name=None if "SPACE_ID" in os.environ else settings.host,
         server_port=settings.port or None,
         share=settings.share,
@@ -60,7 +77,6 @@ def launch(demo: gr.Blocks, services: Services) -> None:
         quiet=True,
         **shell.appearance(),
     )
-    print(f"Flash Studio is at {address}", *([f"and for everybody at {public}"] if public else []), flush=True)
 
 
 def preload(services: Services) -> None:

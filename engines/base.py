@@ -12,8 +12,8 @@ from studio.domain.request import ResolvedRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Told after each sampler step: `step` of `total` are done. `preview()` decodes the picture so far (128 px or so);
-    call it only from inside the callback, and only when somebody looks."""
+    """Told after each step of the sampler's own count: `step` of `total` are done. `preview()` decodes the picture so
+    far (128 px or so); call it only from inside the callback, and only when somebody looks."""
 
     step: int
     total: int
@@ -22,8 +22,9 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A finished image with what it cost: `seconds` by phase (`text`, `denoise`, `decode`, `total`) and the process's
-    peak resident memory while it was made, in MB. `environment` names device, dtype, versions, checkpoint hash."""
+    """A finished image with what it cost: `seconds` by phase (`text`, `denoise`, `decode`, `total`) and the most memory
+    in use while it was made, in MB (the GPU's where one computes, else the process's). `environment` names device,
+    dtype, versions, checkpoint hash."""
 
     image: Image.Image
     seconds: dict[str, float]

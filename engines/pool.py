@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
 
 from engines.base import EngineState
 from engines.devices import Device
@@ -87,17 +88,17 @@ class PipelinePool:
             folder = self._download(checkpoint)
         check_folder(folder)
         try:
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
-            )
-        except (OSError, ValueError, KeyError) as error:
+            pipeline, tiny_vae = _open(folder, dtype)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            # Its text names folders of this machine, which is nothing for a visitor from elsewhere.
+            logger.warning("%s cannot be loaded: %s", folder, error)
             raise CorruptModel(
-                f"{checkpoint.title} in {folder.name} cannot be loaded: {error}.", _FOLDER_HINT
+                f"{checkpoint.title} in {folder.name} cannot be loaded; the log says what is wrong with it.",
+                f"{_FOLDER_HINT} Fetch or copy it again.",
             ) from error
-        pipeline.set_progress_bar_config(disable=True)
         pipeline.to(self._device.name)
-        tiny = folder / TINY_VAE_FOLDER
-        tiny_vae = AutoencoderTiny.from_pretrained(tiny, dtype=dtype).to(self._device.name) if tiny.is_dir() else None
+        if tiny_vae is not None:
+            tiny_vae.to(self._device.name)
         logger.info("loaded %s on %s in %s", checkpoint.id, self._device.name, dtype)
         return Loaded(
             checkpoint=checkpoint,
@@ -128,15 +129,14 @@ class PipelinePool:
 
     def _download(self, checkpoint: Checkpoint) -> Path:
         place = self._models_dir / checkpoint.id
-        if self._offline:
-            raise DownloadFailed(
-                f"{checkpoint.title} is not on this machine and the studio is offline.",
-                f"Put its diffusers folder at {place.parent.name}/{place.name}, or switch offline mode off.",
-            )
         try:
             return Path(
                 StableDiffusionPipeline.download(
-                    checkpoint.hub_id, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+                    checkpoint.hub_id,
+                    use_safetensors=True,
+                    safety_checker=None,
+                    requires_safety_checker=False,
+                    local_files_only=self._offline,
                 )
             )
         except GatedRepoError as error:
@@ -146,7 +146,12 @@ class PipelinePool:
             ) from error
         except RepositoryNotFoundError as error:
             raise DownloadFailed(f"{checkpoint.hub_id} is no longer on the hub.", "Choose another model.") from error
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+            if self._offline:
+                raise DownloadFailed(
+                    f"{checkpoint.title} is not on this machine and the studio is offline.",
+                    f"Put its diffusers folder at {place.parent.name}/{place.name}, or switch offline mode off.",
+                ) from error
             raise DownloadFailed(
                 f"{checkpoint.title} could not be fetched from {checkpoint.hub_id}.",
                 f"Check the connection, or put its diffusers folder at {place.parent.name}/{place.name}.",
@@ -164,12 +169,25 @@ def check_folder(folder: Path) -> None:
     """
     if not (folder / "model_index.json").is_file():
         raise CorruptModel(f"{folder.name} has no model_index.json.", _FOLDER_HINT)
-    for part in _PARTS:
+    for part in (*_PARTS, TINY_VAE_FOLDER):
+        if part == TINY_VAE_FOLDER and not (folder / part).is_dir():
+            continue
         if any((folder / part).glob("*.safetensors")):
             continue
         pickles = [path.name for path in (folder / part).glob("*") if path.suffix in PICKLE_SUFFIXES]
         what = f"only has {pickles[0]}, a pickle, which can run code" if pickles else "has no weights"
         raise CorruptModel(f"{folder.name}/{part} {what}.", "Only .safetensors weights are loaded.")
+
+
+def _open(folder: Path, dtype: torch.dtype) -> tuple[StableDiffusionPipeline, AutoencoderTiny | None]:
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    tiny = folder / TINY_VAE_FOLDER
+    if not tiny.is_dir():
+        return pipeline, None
+    return pipeline, AutoencoderTiny.from_pretrained(tiny, dtype=dtype, use_safetensors=True)
 
 
 def weights_sha256(folder: Path) -> str:

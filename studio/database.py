@@ -9,9 +9,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -22,6 +22,7 @@ from studio.tables import SCHEMA_VERSION, Base, SchemaEntry
 logger = logging.getLogger(__name__)
 
 _PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+_URL_HINT = "Such as sqlite:////data/studio.db, or postgresql+psycopg://user@host/name with that driver installed."
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -32,11 +33,11 @@ def open_database(url: str) -> Engine:
         StorageFailed: the database cannot be opened, or a newer studio made it.
     """
     with database_errors():
-        parsed = make_url(url)
+        parsed = _parsed(url)
         is_sqlite = parsed.get_backend_name() == "sqlite"
         if is_sqlite:
             _prepare_file(parsed.database)
-        engine = create_engine(url)
+        engine = _engine(parsed)
         if is_sqlite:
             event.listen(engine, "connect", _on_connect)
             event.listen(engine, "begin", _on_begin)
@@ -46,6 +47,20 @@ def open_database(url: str) -> Engine:
             engine.dispose()
             raise
     return engine
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # its text would show the password
+        raise StorageFailed("FLASH_STUDIO_DATABASE_URL is no database URL.", _URL_HINT) from None
+
+
+def _engine(url: URL) -> Engine:
+    try:
+        return create_engine(url)
+    except (ImportError, NoSuchModuleError) as error:
+        raise StorageFailed(f"There is no driver for {url.drivername} here: {error}.", _URL_HINT) from error
 
 
 def writing(engine: Engine) -> Engine:

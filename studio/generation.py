@@ -68,23 +68,26 @@ class GenerationService:
         """Make every picture of `job` that is not recorded yet; the job handler."""
         request = ResolvedRequest.model_validate(job.payload)
         done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
-        pace, previews = _Pace(request, len(done)), _Previews()
+        reporter = StepReporter(job, request.num_images, len(done))
         for index in range(request.num_images):
             if index in done:
                 continue
             recipe = request.single(index)
-            picture = self.make(recipe, job.cancelled, lambda step: self._tell(job, pace, previews, step))
+            picture = self.make(recipe, job.cancelled, reporter)
             if job.cancelled():
                 raise JobCancelled
             record = self._gallery.save(picture.image, self._new_image(job, recipe, index, picture))
-            pace.image_done()
+            reporter.image_done()
             job.emit(ImageReady, image_id=record.id, image_index=index)
-        return {"num_images": request.num_images, "seconds": round(pace.elapsed_s, 2)}
+        return {"num_images": request.num_images, "seconds": round(reporter.elapsed_s, 2)}
 
     def make(self, recipe: ResolvedRequest, cancelled: Callable[[], bool], on_step: Callable[[Step], None]) -> Picture:
         """Make the picture of a `single` recipe without keeping it."""
-        prompts = self._catalogue.styled(recipe)
-        return self._engine.get().generate(recipe, prompts, cancelled=cancelled, on_step=on_step)
+        return self._engine.get().generate(recipe, self.prompts(recipe), cancelled=cancelled, on_step=on_step)
+
+    def prompts(self, recipe: ResolvedRequest) -> tuple[str, str]:
+        """The prompt and negative prompt as the model reads them."""
+        return self._catalogue.styled(recipe)
 
     def preload(self) -> None:
         """Load the default checkpoint before anybody asks for it."""
@@ -94,20 +97,8 @@ class GenerationService:
         """How the engine stands; None before it is there."""
         return self._engine.state()
 
-    def _tell(self, job: Job, pace: "_Pace", previews: "_Previews", step: Step) -> None:
-        job.emit(
-            Progress,
-            step=step.step,
-            total=step.total,
-            image_index=pace.image_index,
-            num_images=pace.num_images,
-            eta_s=pace.eta_s(step.step),
-            phase="denoise" if step.step < step.total else "decode",
-            preview=previews.take(step) if job.is_watched else None,
-        )
-
     def _new_image(self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture) -> NewImage:
-        prompt, negative = self._catalogue.styled(recipe)
+        prompt, negative = self.prompts(recipe)
         return NewImage(
             job_id=job.id,
             visitor=job.visitor,
@@ -119,6 +110,35 @@ class GenerationService:
             seconds=picture.seconds,
             peak_memory_mb=round(picture.peak_memory_mb, 1),
         )
+
+
+class StepReporter:
+    """Tells a job's watchers of every step; `done` of its pictures were there before this run."""
+
+    def __init__(self, job: Job, num_images: int = 1, done: int = 0) -> None:
+        self._job = job
+        self._pace = _Pace(num_images, done)
+        self._previews = _Previews()
+
+    def __call__(self, step: Step) -> None:
+        self._job.emit(
+            Progress,
+            step=step.step,
+            total=step.total,
+            image_index=self._pace.image_index,
+            num_images=self._pace.num_images,
+            eta_s=self._pace.eta_s(step),
+            phase="denoise" if step.step < step.total else "decode",
+            preview=self._previews.take(step) if self._job.is_watched else None,
+        )
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._pace.elapsed_s
+
+    def image_done(self) -> None:
+        """Count a finished picture."""
+        self._pace.image_index += 1
 
 
 class _Previews:
@@ -141,10 +161,9 @@ class _Previews:
 class _Pace:
     """Counts pictures and estimates the time left from the pace since this run's first step (loading not counted)."""
 
-    def __init__(self, request: ResolvedRequest, done: int) -> None:
-        self.num_images = request.num_images
+    def __init__(self, num_images: int, done: int) -> None:
+        self.num_images = num_images
         self.image_index = done
-        self._steps = request.num_inference_steps
         self._first = done
         self._started = time.monotonic()
         self._first_step_at: float | None = None
@@ -153,17 +172,14 @@ class _Pace:
     def elapsed_s(self) -> float:
         return time.monotonic() - self._started
 
-    def image_done(self) -> None:
-        self.image_index += 1
-
-    def eta_s(self, step: int) -> float | None:
-        """Seconds left after `step` steps of the present picture; None while there is nothing to go by."""
+    def eta_s(self, step: Step) -> float | None:
+        """Seconds left after `step` of the present picture; None while there is nothing to go by."""
         now = time.monotonic()
         if self._first_step_at is None:
             self._first_step_at = now
             return None
-        done = (self.image_index - self._first) * self._steps + step
-        left = (self.num_images - self._first) * self._steps - done
+        done = (self.image_index - self._first) * step.total + step.step
+        left = (self.num_images - self._first) * step.total - done
         return round((now - self._first_step_at) / (done - 1) * left, 1)
 
 

@@ -9,8 +9,8 @@ number of lines; the negative one starts at the first line that begins with "Neg
 """
 
 import json
-import logging
 import re
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -18,9 +18,7 @@ from studio import __version__
 from studio.domain.catalogue import Catalogue, SchedulerRow
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
-from studio.domain.request import GenerationRequest, invalid_request, parse_request
-
-logger = logging.getLogger(__name__)
+from studio.domain.request import GenerationRequest, invalid_request, label, parse_request
 
 SOFTWARE = f"flash-studio {__version__}"
 NEGATIVE = "Negative prompt:"
@@ -80,7 +78,15 @@ def parse_infotext(text: str) -> dict[str, str]:
     return found
 
 
-def request_from_infotext(text: str, catalogue: Catalogue) -> GenerationRequest:
+@dataclass(frozen=True, kw_only=True)
+class FoundSettings:
+    """The request that a picture tells of, and what else it told that we do not know or cannot do."""
+
+    request: GenerationRequest
+    left_out: tuple[str, ...] = ()
+
+
+def request_from_infotext(text: str, catalogue: Catalogue) -> FoundSettings:
     """The request that comes closest to `text`. What we do not know (a model, a sampler) or cannot do (a size, a
     number of steps) is left open, so that the rest still helps.
 
@@ -91,14 +97,17 @@ def request_from_infotext(text: str, catalogue: Catalogue) -> GenerationRequest:
     values: dict[str, str | None] = {field: found[key] for key, field in _FIELD_OF_KEY.items() if key in found}
     values["scheduler"] = _scheduler_id(found.get("Sampler", ""), found.get("Schedule type", ""), catalogue)
     values["checkpoint"] = _checkpoint_id(found.get("Model", ""), catalogue)
+    unknown = {"scheduler": found.get("Sampler"), "checkpoint": found.get("Model")}
+    left_out = [f"{label(field).lower()} {said}" for field, said in unknown.items() if said and not values[field]]
     try:
-        return GenerationRequest.model_validate(values)
+        return FoundSettings(request=GenerationRequest.model_validate(values), left_out=tuple(left_out))
     except ValidationError as error:
         unfit = {str(problem["loc"][0]) for problem in error.errors()}
         if "prompt" in unfit:
             raise invalid_request(error) from None
-    logger.info("settings read from a picture that we cannot use: %s", ", ".join(sorted(unfit)))
-    return parse_request({field: value for field, value in values.items() if field not in unfit})
+    left_out += [f"{label(field).lower()} {values[field]}" for field in values if field in unfit]
+    request = parse_request({field: value for field, value in values.items() if field not in unfit})
+    return FoundSettings(request=request, left_out=tuple(left_out))
 
 
 def _quoted(value: str) -> str:

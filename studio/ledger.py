@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 MAX_STARTS = 5
 """A job whose process died this often without an image in between is not run again."""
 
+PASSING = "cli-"
+"""Begins the name of a queue whose process never comes back to it, such as a command line's."""
+
 
 class Ledger:
     """The database behind `url` (any that SQLAlchemy knows; SQLite needs a file)."""
@@ -140,14 +143,15 @@ class Ledger:
     def requeue_orphans(self, queue: str) -> list[str]:
         """Deal with running jobs whose process is gone; gives the ids of those that wait again in `queue`.
 
-        They keep their place. Those of other queues have no runner that comes back (a command line's), so they end.
+        They keep their place. Those of a passing queue have no runner that comes back, so they end; those of any other
+        queue wait for its own.
         Jobs of other hosts are left alone, since their processes cannot be seen from here: a container that shall find
         its jobs again needs a fixed host name.
         """
         requeued: list[str] = []
         with self._writing() as session:
             for entry in session.scalars(select(JobEntry).where(JobEntry.state == "running")).all():
-                if is_dead(entry.runner_id):
+                if is_dead(entry.runner_id) and (entry.queue == queue or entry.queue.startswith(PASSING)):
                     _settle_orphan(entry, queue)
                     requeued += [entry.id] if entry.state == "queued" else []
         return requeued

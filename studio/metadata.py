@@ -19,8 +19,8 @@ from studio import __version__
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
 from studio.domain.images import ImageRecord
-from studio.domain.request import GenerationRequest, ResolvedRequest
-from studio.infotext import SOFTWARE, infotext, request_from_infotext
+from studio.domain.request import ResolvedRequest
+from studio.infotext import SOFTWARE, FoundSettings, infotext, request_from_infotext
 from studio.provenance import XMP_KEY, xmp_packet
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -68,7 +68,7 @@ def read_record(path: Path, relative_path: str) -> ImageRecord | None:
         return None
 
 
-def read_settings(source: str | Path | BinaryIO, catalogue: Catalogue) -> GenerationRequest:
+def read_settings(source: str | Path | BinaryIO, catalogue: Catalogue) -> FoundSettings:
     """The request that makes the picture in `source` again: exactly if it is ours, else as near as A1111's text allows.
 
     Raises:
@@ -80,7 +80,8 @@ def read_settings(source: str | Path | BinaryIO, catalogue: Catalogue) -> Genera
         except Exception as error:  # as in read_record
             raise _not_a_picture() from error
     try:
-        return ResolvedRequest.model_validate(_studio_chunk(texts)["recipe"]).as_request()
+        recipe = ResolvedRequest.model_validate(_studio_chunk(texts)["recipe"])
+        return FoundSettings(request=recipe.as_request())
     except (KeyError, ValidationError):
         pass  # not ours, or from a version that knew other settings
     if texts.get(PARAMETERS_KEY, "").strip():

@@ -1,9 +1,25 @@
 """What a checkpoint can make of a prompt, told before it is asked."""
 
-from engines.pocket.grammar import unknown_words as pocket_unknown_words
-from studio.domain.catalogue import Checkpoint
+from collections.abc import Sequence
+
+from engines.pocket.grammar import backgrounds_named, unknown_words
+from studio.domain.catalogue import Checkpoint, Style
 
 
-def unknown_words(checkpoint: Checkpoint, prompt: str) -> tuple[str, ...]:
-    """Words of `prompt` that `checkpoint` never learnt, in order; () where nobody can list what it knows."""
-    return pocket_unknown_words(prompt) if checkpoint.is_pocket else ()
+def remarks(checkpoint: Checkpoint, style: Style, prompt: str) -> str:
+    """What `checkpoint` will make nothing of in `prompt`; "" where there is nothing to say, or nobody can list what it
+    knows."""
+    if not checkpoint.is_pocket:
+        return ""
+    said = [unlearnt(unknown_words(prompt), checkpoint.title)]
+    if backgrounds_named(prompt) and backgrounds_named(style.template) - backgrounds_named(prompt):
+        said.append(f"The style “{style.title}” adds a second background to the one that the prompt names.")
+    return " ".join(text for text in said if text)
+
+
+def unlearnt(words: Sequence[str], model: str) -> str:
+    """The sentence about words that a model never learnt; "" when there are none."""
+    if not words:
+        return ""
+    quoted = ", ".join(f"“{word}”" for word in words[:8]) + (" …" if len(words) > 8 else "")
+    return f"{model} never learnt {quoted}, so the picture may ignore {'it' if len(words) == 1 else 'them'}."

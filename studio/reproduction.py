@@ -11,7 +11,7 @@ from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
 from studio.gallery import Gallery
-from studio.generation import GenerationService
+from studio.generation import GenerationService, StepReporter
 from studio.job import Job
 from studio.jobs import JobRunner
 
@@ -65,18 +65,27 @@ class ReproductionService:
             raise NotFound("The file of this picture is gone.", "Generate it again from its settings.")
         with Image.open(path) as file:
             original = file.convert("RGB")
-        made = self._generation.make(record.recipe, job.cancelled, lambda step: None)
-        verdict = compare(original, made.image, record, made.environment)
+        made = self._generation.make(record.recipe, job.cancelled, StepReporter(job))
+        now = _told(*self._generation.prompts(record.recipe), made.environment)
+        verdict = compare(original, made.image, told_by(record), now)
         return {"judgement": verdict.judgement, "sentence": verdict.sentence(), "changed": verdict.changed}
 
 
-def compare(original: Image.Image, again: Image.Image, record: ImageRecord, environment: dict[str, str]) -> Verdict:
-    """Judge two pictures of one recipe, and name the fields of the environment that changed in between."""
-    fields = sorted(record.environment.keys() | environment.keys())
+def told_by(record: ImageRecord) -> dict[str, str]:
+    """What a picture says about how it was made, other than its recipe: the texts as run and the environment."""
+    return _told(record.prompt_as_run, record.negative_as_run, record.environment)
+
+
+def _told(prompt: str, negative: str, environment: dict[str, str]) -> dict[str, str]:
+    return {"prompt": f"“{prompt}”", "negative prompt": f"“{negative}”", **environment}
+
+
+def compare(original: Image.Image, again: Image.Image, before: dict[str, str], now: dict[str, str]) -> Verdict:
+    """Judge two pictures of one recipe, and name what changed in between of what was told of them."""
     changed = {
-        field: (record.environment.get(field, "unknown"), environment.get(field, "unknown"))
-        for field in fields
-        if record.environment.get(field) != environment.get(field)
+        field: (before.get(field, "unknown"), now.get(field, "unknown"))
+        for field in sorted(before.keys() | now.keys())
+        if before.get(field) != now.get(field)
     }
     psnr = psnr_db(original, again)
     if math.isinf(psnr):

@@ -50,7 +50,11 @@ class Services:
             StudioError: whatever went wrong, in one sentence.
         """
         job = self.generation.submit(parse_request({"prompt": prompt, **settings}))
-        job.result()
+        try:
+            job.result()
+        except BaseException:
+            job.cancel()  # after Ctrl+C: nobody waits for it any more
+            raise
         return job_images(job, self.gallery)
 
 

@@ -41,17 +41,18 @@ class Settings(BaseModel):
         return self.database_url or f"sqlite:///{self.data_dir / 'studio.db'}"
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the settings.
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: object) -> "Settings":
+        """Read the settings; `flags` of a command line, by field, go first.
 
         Raises:
             InvalidRequest: a variable that is not a setting, or a value that does not fit it.
         """
         given = {k.removeprefix(PREFIX).lower(): v for k, v in environment.items() if k.startswith(PREFIX)}
         try:
-            return cls.model_validate(given)
+            return cls.model_validate({**given, **flags})
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
-            name = PREFIX + str(problem["loc"][0]).upper()
+            field = str(problem["loc"][0])
+            name = f"--{field.replace('_', '-')}" if field in flags else PREFIX + field.upper()
             known = ", ".join(PREFIX + field.upper() for field in cls.model_fields)
             raise InvalidRequest(f"{name} does not work: {problem['msg'].lower()}.", f"Settings: {known}.") from None

@@ -1,6 +1,6 @@
 """The left column of Generate: what a person asks for, how it is filled, and how its parts depend on each other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,16 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.request import RANDOM_SEED
 from studio.metadata import read_settings
-from studio.prompts import unknown_words
-from tabs import controls, views
+from studio.prompts import remarks
+from tabs import controls
 from tabs.controls import help_text
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.widgets import asset, build_chips, chips
 
 _EXAMPLES = "Prompts that this model can draw"
+_ALWAYS_OPEN = ("prompt", "checkpoint", "num_images", "seed")
+"""Fields whose controls are in no panel that folds."""
 _FORMATS = [".png", ".jpg", ".jpeg", ".webp"]
 
 
@@ -46,10 +48,12 @@ class Ask:
         parts = [self.shape, self.note, self.examples, self.warning, self.drop_note]
         return [*self.form.fields.values(), *self.errors.values(), *parts]
 
-    def fill(self, values: Mapping[str, Any], note: str = "") -> Updates:
-        """Set every control from request fields; what is missing or does not fit the model takes its default."""
+    def fill(self, values: Mapping[str, Any], note: str = "", left_out: Sequence[str] = ()) -> Updates:
+        """Set every control from request fields; what is missing or does not fit the model takes its default. `note`
+        and what was left out, already or here, are said where pictures are dropped."""
         checkpoint = self.checkpoint(values.get("checkpoint"))
-        settings, refused = self.settings(values, checkpoint)
+        settings, unfit = self.settings(values, checkpoint)
+        refused = [*left_out, *unfit]
         updates = self._model_updates(checkpoint, settings)
         for name in ("prompt", "num_inference_steps", "guidance_scale", "scheduler", "seed", "num_images"):
             updates[self.form[name]] = settings[name]
@@ -57,9 +61,9 @@ class Ask:
             settings["guidance_scale"], value=settings["negative_prompt"]
         )
         updates |= dict.fromkeys(self.errors.values(), controls.NO_ERROR)
-        updates[self.warning] = self.warn(settings["prompt"], checkpoint.id)
-        left_out = f" Not taken over: {'; '.join(refused)}." if refused else ""
-        updates[self.drop_note] = controls.warning_html(note + left_out) if note + left_out else ""
+        updates[self.warning] = self.warn(settings)
+        text = note + (f" Not taken over: {'; '.join(refused)}." if refused else "")
+        updates[self.drop_note] = controls.warning_html(text.strip()) if text else ""
         return updates
 
     def settings(self, values: Mapping[str, Any], checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
@@ -81,6 +85,10 @@ class Ask:
             if settings[name] not in choices:
                 refused.append(f"{name} {settings[name]}")
                 settings[name] = self.defaults(checkpoint)[name]
+        scheduler = self.catalogue.scheduler(settings["scheduler"])
+        if scheduler.max_steps and settings["num_inference_steps"] > scheduler.max_steps:
+            refused.append(f"{settings['num_inference_steps']} steps ({scheduler.title} takes {scheduler.max_steps})")
+            settings["num_inference_steps"] = scheduler.max_steps
         return settings, refused
 
     def defaults(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -106,10 +114,12 @@ class Ask:
         except NotFound:
             return self.catalogue.checkpoint(self.catalogue.default_checkpoint)
 
-    def warn(self, prompt: str | None, checkpoint_id: str | None) -> str:
-        """The warning about words that the model never learnt (HTML, "" for none)."""
-        checkpoint = self.checkpoint(checkpoint_id)
-        text = views.unknown_words_text(unknown_words(checkpoint, prompt or ""), checkpoint.title)
+    def warn(self, values: Mapping[str, Any]) -> str:
+        """The warning about what the model will make nothing of (HTML, "" for none)."""
+        checkpoint = self.checkpoint(values.get("checkpoint"))
+        styles = self.catalogue.styles_for(checkpoint)
+        style = next((row for row in styles if row.id == values.get("style")), styles[0])
+        text = remarks(checkpoint, style, values.get("prompt") or "")
         return controls.warning_html(text) if text else ""
 
     def on_model(self, data: Mapping[Component, Any]) -> Updates:
@@ -127,21 +137,28 @@ class Ask:
         """Inputs: the size sliders and the model. Output: the shape button that stands for them, if one does."""
         return gr.Radio(value=controls.shape_of(width, height, self.checkpoint(checkpoint_id)))
 
-    def on_drop(self, path: str | None) -> Updates:
-        """Input: a picture. Output: all controls, as the picture was made."""
+    def on_drop(self, path: str | None, chosen: str) -> Updates:
+        """Inputs: a picture and the model that is chosen, which stays if we do not have the picture's. Output: all
+        controls, as the picture was made."""
         if path is None:
             return {self.drop_note: ""}
         try:
-            request = read_settings(path, self.catalogue)
+            found = read_settings(path, self.catalogue)
         except InvalidRequest as error:
             return {self.drop_note: controls.error_html(error.message, error.hint)}
-        return self.fill(request.model_dump(), "The settings of this picture are in place.")
+        values, left_out = found.request.model_dump(), list(found.left_out)
+        known = [row.id for row in self.catalogue.checkpoints]
+        if values["checkpoint"] not in known:
+            left_out += [f"model {values['checkpoint']}"] if values["checkpoint"] else []
+            values["checkpoint"] = chosen
+        return self.fill(values, "The settings of this picture are in place.", left_out)
 
     def on_error(self, error: InvalidRequest) -> Updates:
-        """The sentence next to the control that caused it; by the prompt where no control did."""
-        slot = self.errors.get(error.field or "", self.errors["prompt"])
-        cleared = dict.fromkeys(self.errors.values(), controls.NO_ERROR)
-        return {**cleared, slot: controls.error_html(error.message, error.hint)}
+        """The sentence next to the control that caused it, and by the prompt unless that control is always in sight."""
+        field = error.field if error.field in self.errors else "prompt"
+        said = controls.error_html(error.message, error.hint)
+        slots = {self.errors[field]: said} | ({} if field in _ALWAYS_OPEN else {self.errors["prompt"]: said})
+        return {**dict.fromkeys(self.errors.values(), controls.NO_ERROR), **slots}
 
     def wire(self) -> None:
         """How the parts depend on each other."""
@@ -154,7 +171,6 @@ class Ask:
             controls.negative_prompt_for, self.form["guidance_scale"], self.form["negative_prompt"], **FORM
         )
         self.random_seed.click(lambda: RANDOM_SEED, None, self.form["seed"], **QUIET)
-        self.drop.upload(guarded(self.on_drop), self.drop, self.outputs, **QUIET)
         self.drop.clear(lambda: "", None, self.drop_note, **QUIET)
 
     def _model_updates(self, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Updates:

@@ -17,7 +17,7 @@ from studio.services import Services
 from tabs import views
 from tabs.ask import Ask, build_ask
 from tabs.handlers import FORM, QUIET, Updates, guarded, moments
-from tabs.result import Result, build_result, toggle_star
+from tabs.result import MAX_RECENT, Result, build_result, toggle_star
 from tabs.visitor import build_browser_state, is_token, new_token, own_image, visitor_of
 from tabs.widgets import build_signal
 
@@ -47,13 +47,21 @@ class GenerateTab:
     def outputs(self) -> list[Component]:
         return [*self.result.outputs, self.ask.stop, *self.ask.errors.values(), self.signal, self.token]
 
+    @property
+    def settle(self) -> dict[str, Any]:
+        """A listener that keeps the settings and warns of words, once they stand."""
+        outputs = [self.saved, self.ask.warning]
+        return {"fn": guarded(self.on_settle), "inputs": self.ask.form.inputs, "outputs": outputs, **FORM}
+
     def on_load(self, token: Any, saved: Any, recent: Any) -> Updates:
         """Inputs: what the browser kept. Outputs: everything, as it was before the reload."""
         updates: Updates = {self.token: token if is_token(token) else new_token()}
         if isinstance(saved, dict):
             updates |= self.ask.fill(saved)
-        records = self.result.records(recent if isinstance(recent, list) else [])
-        jobs = self.active(token)
+        jobs = self.active(token)  # before the pictures: what ends in between is found there
+        latest = self.services.gallery.find(visitor=visitor_of(token), limit=MAX_RECENT) if is_token(token) else []
+        kept = recent if isinstance(recent, list) else []
+        records = self.result.records([*(record.id for record in latest), *kept])
         if jobs:
             updates |= self.result.with_strip([record.id for record in records], None)
             updates |= {self.signal: jobs[0].id}
@@ -64,7 +72,7 @@ class GenerateTab:
     def on_settle(self, data: Data) -> Updates:
         """Input: the form, after a pause. Outputs: the warning under the prompt, and the settings to keep."""
         values = self.ask.form.values(data)
-        return {self.saved: values, self.ask.warning: self.ask.warn(values.get("prompt"), values.get("checkpoint"))}
+        return {self.saved: values, self.ask.warning: self.ask.warn(values)}
 
     def on_generate(self, data: Data) -> Updates:
         """Inputs: form and token. Outputs: the new job, or the error next to its control."""
@@ -227,13 +235,15 @@ def build_generate(services: Services) -> GenerateTab:
 
 def _wire_jobs(tab: GenerateTab) -> None:
     form, prompt = tab.ask.form, [tab.ask.form["prompt"], tab.ask.warning, tab.ask.errors["prompt"]]
-    settle = {"fn": guarded(tab.on_settle), "inputs": form.inputs, "outputs": [tab.saved, tab.ask.warning], **FORM}
+    settle = tab.settle
     submit = {"fn": guarded(tab.on_generate), "inputs": {*form.inputs, tab.token}, "outputs": tab.outputs, **FORM}
     tab.ask.warning.settle(trigger_mode="always_last", **settle)
     tab.ask.generate.click(**submit).then(**settle)
     tab.ask.examples.pick(guarded(tab.on_example), None, prompt, **QUIET).then(**settle)
     tab.result.stage.example(guarded(tab.on_example), None, prompt, **QUIET).then(**submit).then(**settle)
     model = form["checkpoint"]
+    dropped = [tab.ask.drop, model]
+    tab.ask.drop.upload(guarded(tab.ask.on_drop), dropped, tab.ask.outputs, **QUIET).then(**settle)
     model.change(guarded(tab.on_model), [model, tab.result.shown_id, tab.token], tab.result.stage, **QUIET)
     tab.ask.stop.click(guarded(tab.on_stop), tab.token, tab.ask.stop, **QUIET)
     gr.on(
@@ -256,11 +266,10 @@ def _wire_jobs(tab: GenerateTab) -> None:
 def _wire_result(tab: GenerateTab) -> None:
     result, ask = tab.result, tab.ask
     shown = [result.shown_id, tab.token]
-    settle = {"fn": guarded(tab.on_settle), "inputs": ask.form.inputs, "outputs": [tab.saved, ask.warning], **FORM}
     result.strip.pick(guarded(tab.on_pick), [tab.token, result.recent], result.outputs, **QUIET)
     result.star.click(guarded(tab.on_star), [*shown, result.recent], result.outputs, **QUIET)
     result.delete.click(lambda: gr.Row(visible=True), None, result.confirm, **QUIET)
     result.delete_no.click(lambda: gr.Row(visible=False), None, result.confirm, **QUIET)
     result.delete_yes.click(guarded(tab.on_delete), [*shown, result.recent], result.outputs, **QUIET)
-    result.reuse.click(guarded(tab.on_reuse), shown, ask.outputs, **QUIET).then(**settle)
+    result.reuse.click(guarded(tab.on_reuse), shown, ask.outputs, **QUIET).then(**tab.settle)
     ask.reuse_seed.click(guarded(tab.on_reuse_seed), shown, ask.form["seed"], **QUIET)

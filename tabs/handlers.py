@@ -67,7 +67,7 @@ def shown(error: Exception) -> gr.Error:
     return gr.Error(f"Unexpected error (id {error_id}). The log has the details.", print_exception=False)
 
 
-def moments(job: Job) -> Iterator[Event | None]:
+def moments(job: Job, previews: bool = True) -> Iterator[Event | None]:
     """The events of a job, with a None whenever nothing came for a second. Ends with the job, or when the studio stops.
 
     The pauses matter: Gradio can close a generator, whose page is gone, only while it yields.
@@ -75,7 +75,7 @@ def moments(job: Job) -> Iterator[Event | None]:
     after = -1
     while True:
         asked_at = time.monotonic()
-        for event in job.events(after, timeout=IDLE_S):
+        for event in job.events(after, timeout=IDLE_S, previews=previews):
             after = event.index
             yield event
         if job.is_over or time.monotonic() - asked_at < IDLE_S / 2:

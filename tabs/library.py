@@ -8,9 +8,10 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.domain.errors import StudioError
-from studio.domain.events import Cancelled, Failed, Finished, Queued, Started
+from studio.domain.events import Cancelled, Failed, Finished, Progress, Queued, Started
 from studio.domain.images import ImageRecord
 from studio.infotext import infotext
+from studio.reproduction import KIND as REPRODUCE
 from studio.services import Services
 from tabs import controls, views
 from tabs.generate import GenerateTab
@@ -47,6 +48,7 @@ class LibraryTab:
     download: gr.Button
     send: gr.Button
     reproduce: gr.Button
+    stop: gr.Button
     delete: gr.Button
     confirm: gr.Row
     delete_yes: gr.Button
@@ -67,7 +69,12 @@ class LibraryTab:
     @property
     def picked(self) -> list[Component]:
         parts: list[Any] = [self.picked_id, self.stage, self.actions, self.confirm, self.star, self.download]
-        return [*parts, self.verdict, self.facts, self.infotext]
+        return [*parts, *self.reproduction, self.facts, self.infotext]
+
+    @property
+    def reproduction(self) -> list[Component]:
+        """The buttons and the line of a reproduction."""
+        return [self.reproduce, self.stop, self.verdict]
 
     def on_search(self, text: str, starred: bool, token: Any, picked_id: str | None) -> Updates:
         """Inputs: the search. Outputs: the first page of what fits."""
@@ -76,6 +83,8 @@ class LibraryTab:
     def show(self, text: str, starred: bool, token: Any, picked_id: str | None, page: int) -> Updates:
         """One page of the pictures that fit, and where it stands among all of them."""
         records, total = self.find(text, starred, token, page)
+        if page and not records:  # the last picture of the last page was deleted
+            return self.show(text, starred, token, picked_id, max(0, total - 1) // PAGE)
         empty = NO_MATCH if text or starred else NO_PICTURES
         first = page * PAGE
         where = f"{first + 1}–{first + len(records)} of {total}" if records else ""
@@ -122,7 +131,7 @@ class LibraryTab:
             self.confirm: gr.Row(visible=False),
             self.star: star_label(record),
             self.download: gr.Button(link=views.download_url(record.id)),
-            self.verdict: "",
+            **self.at_rest(""),
             self.facts: views.all_facts(record, catalogue),
             self.infotext: gr.Textbox(value=infotext(record, catalogue), visible=True),
         }
@@ -139,7 +148,7 @@ class LibraryTab:
             self.stage: views.idle(None, NOTHING_PICKED),
             self.actions: gr.Row(visible=False),
             self.confirm: gr.Row(visible=False),
-            self.verdict: "",
+            **self.at_rest(""),
             self.facts: "",
             self.infotext: gr.Textbox(value="", visible=False),
         }
@@ -148,26 +157,50 @@ class LibraryTab:
         """Input: the picked picture. Outputs: the form under Generate."""
         return self.generate.ask.fill(self.own(image_id, token).recipe.model_dump())
 
-    def on_reproduce(self, image_id: str | None, token: Any) -> Iterator[str]:
-        """Input: the picked picture. Output: how far the reproduction is, then its verdict."""
-        yield views.verdict("Waiting …", "busy")
+    def on_reproduce(self, image_id: str | None, token: Any) -> Iterator[Updates]:
+        """Input: the picked picture. Outputs: how far the reproduction is, then its verdict; and its buttons.
+
+        Whoever picks another picture, or closes the page, ends it: its verdict would stand under the wrong one.
+        """
         try:
             job = self.services.reproduction.submit(self.own(image_id, token).id, visitor_of(token))
         except StudioError as error:
-            yield controls.error_html(error.message, error.hint)
+            yield self.at_rest(controls.error_html(error.message, error.hint))
             return
-        for event in moments(job):
-            match event:
-                case Queued(ahead=ahead):
-                    yield views.verdict(f"{views.place_in_line(ahead)} …", "busy")
-                case Started():
-                    yield views.verdict("Making it again …", "busy")
-                case Finished(summary=summary):
-                    yield views.verdict(summary["sentence"], summary["judgement"])
-                case Failed(message=message, hint=hint):
-                    yield controls.error_html(message, hint)
-                case Cancelled():
-                    yield views.verdict("Stopped.", "busy")
+        busy = {self.reproduce: gr.Button(visible=False), self.stop: gr.Button(visible=True)}
+        try:
+            for event in moments(job, previews=False):
+                match event:
+                    case Queued(ahead=ahead):
+                        yield {**busy, self.verdict: views.verdict(f"{views.place_in_line(ahead)} …", "busy")}
+                    case Started():
+                        yield {**busy, self.verdict: views.verdict("Making it again …", "busy")}
+                    case Progress():
+                        yield {**busy, self.verdict: views.verdict(views.progress_line(event), "busy")}
+                    case Finished(summary=summary):
+                        yield self.at_rest(views.verdict(summary["sentence"], summary["judgement"]))
+                    case Failed(message=message, hint=hint):
+                        yield self.at_rest(controls.error_html(message, hint))
+                    case Cancelled():
+                        yield self.at_rest(views.verdict("Stopped.", "busy"))
+                    case _:
+                        yield {self.verdict: gr.skip()}
+        finally:
+            job.cancel()
+
+    def at_rest(self, verdict: str) -> Updates:
+        """No reproduction runs; `verdict` (HTML) is what the last one left."""
+        return {**self.buttons_at_rest(), self.verdict: verdict}
+
+    def buttons_at_rest(self) -> Updates:
+        """A reproduction can be asked for."""
+        return {self.reproduce: gr.Button(visible=True), self.stop: gr.Button(visible=False)}
+
+    def on_stop(self, token: Any) -> None:
+        """Input: the token. This visitor's reproductions end, and say so themselves."""
+        for job in self.services.runner.active(visitor_of(token)):
+            if job.kind == REPRODUCE:
+                job.cancel()
 
 
 def build_library(services: Services, generate: GenerateTab) -> LibraryTab:
@@ -189,6 +222,7 @@ def build_library(services: Services, generate: GenerateTab) -> LibraryTab:
             with gr.Row(visible=False, elem_classes="tools", elem_id="library-actions") as actions:
                 send = gr.Button("Send to Generate", variant="primary", elem_id="send", size="sm", min_width=136)
                 reproduce = gr.Button("Reproduce", elem_id="reproduce", size="sm", min_width=96)
+                stop = gr.Button("Stop", variant="stop", elem_id="library-stop", size="sm", min_width=96, visible=False)
                 star = gr.Button("☆ Star", elem_id="library-star", size="sm", min_width=88)
                 download = gr.Button("Download", elem_id="library-download", size="sm", min_width=96)
                 delete = gr.Button("Delete", elem_id="library-delete", size="sm", min_width=80)
@@ -206,7 +240,7 @@ def build_library(services: Services, generate: GenerateTab) -> LibraryTab:
     tab = LibraryTab(
         services=services, generate=generate, search=search, starred=starred, page=gr.State(0), grid=grid,
         newer=newer, older=older, range=where, picked_id=gr.State(None), stage=stage, actions=actions, star=star,
-        download=download, send=send, reproduce=reproduce, delete=delete, confirm=confirm, delete_yes=yes,
+        download=download, send=send, reproduce=reproduce, stop=stop, delete=delete, confirm=confirm, delete_yes=yes,
         delete_no=no, verdict=verdict, facts=facts, infotext=text,
     )  # fmt: skip
     _wire(tab)
@@ -226,17 +260,24 @@ def _wire(tab: LibraryTab) -> None:
     )
     tab.newer.click(guarded(tab.turn(-1)), tab.query, tab.listing, **QUIET)
     tab.older.click(guarded(tab.turn(1)), tab.query, tab.listing, **QUIET)
-    tab.grid.pick(guarded(tab.on_pick), token, tab.picked, **QUIET)
     picked = [tab.picked_id, token]
-    tab.star.click(guarded(tab.on_star), picked, tab.star, **QUIET).then(**again)
-    tab.delete.click(lambda: gr.Row(visible=True), None, tab.confirm, **QUIET)
-    tab.delete_no.click(lambda: gr.Row(visible=False), None, tab.confirm, **QUIET)
-    tab.delete_yes.click(guarded(tab.on_delete), picked, tab.picked, **QUIET).then(**again)
-    tab.reproduce.click(
+    reproducing = tab.reproduce.click(
         guarded(tab.on_reproduce),
         picked,
-        tab.verdict,
+        tab.reproduction,
         concurrency_limit=None,
         show_progress="hidden",
         api_visibility="private",
     )
+    # Of updates that follow each other fast, Gradio's client can lose the last: the buttons are set once more.
+    reproducing.then(tab.buttons_at_rest, None, [tab.reproduce, tab.stop], **QUIET)
+    tab.stop.click(guarded(tab.on_stop), token, None, **QUIET)
+    # A verdict would stand under another picture. Listeners of one event run in order: these must come first.
+    for leave in (tab.grid.pick, tab.delete_yes.click, tab.generate.result.to_library.click):
+        leave(None, cancels=[reproducing], **QUIET)
+        leave(lambda: tab.at_rest(""), None, tab.reproduction, **QUIET)
+    tab.grid.pick(guarded(tab.on_pick), token, tab.picked, **QUIET)
+    tab.star.click(guarded(tab.on_star), picked, tab.star, **QUIET).then(**again)
+    tab.delete.click(lambda: gr.Row(visible=True), None, tab.confirm, **QUIET)
+    tab.delete_no.click(lambda: gr.Row(visible=False), None, tab.confirm, **QUIET)
+    tab.delete_yes.click(guarded(tab.on_delete), picked, tab.picked, **QUIET).then(**again)

@@ -61,7 +61,7 @@ def _wire_between(tabs: gr.Tabs, generate: GenerateTab, library: LibraryTab) -> 
     picked = [library.picked_id, generate.token]
     library.send.click(guarded(library.on_send), picked, generate.ask.outputs, **QUIET).then(
         lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET
-    )
+    ).then(**generate.settle)
 
 
 def appearance() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import base64
 import html
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from studio.domain.catalogue import Catalogue, Checkpoint, SchedulerRow, Style
 from studio.domain.errors import NotFound
@@ -48,21 +48,29 @@ def starting() -> str:
 
 
 def progress(event: Progress) -> str:
-    """Preview, bar and "Step 12 of 25 · picture 1 of 4 · 3 s left"."""
+    """The preview and its bar."""
     steps = event.num_images * event.total
     done = event.image_index * event.total + event.step
-    which = f"picture {event.image_index + 1} of {event.num_images}"
-    parts = [f"Step {event.step} of {event.total}" if event.phase == "denoise" else "Finishing"]
-    parts += [which] if event.num_images > 1 else []
-    parts += [] if event.eta_s is None else [f"{duration(event.eta_s)} left"]
     return as_json(
         phase="running",
         image=data_uri(event.preview) if event.preview else None,
         text="Preview of the picture being made",
-        line=" · ".join(parts),
-        announce=f"Drawing {which}",
+        line=progress_line(event),
+        announce=f"Drawing {_which(event)}",
         percent=round(100 * done / steps, 1),
     )
+
+
+def progress_line(event: Progress) -> str:
+    """ "Step 12 of 25 · picture 1 of 4 · 3 s left" """
+    parts = [f"Step {event.step} of {event.total}" if event.phase == "denoise" else "Finishing"]
+    parts += [_which(event)] if event.num_images > 1 else []
+    parts += [] if event.eta_s is None else [f"{duration(event.eta_s)} left"]
+    return " · ".join(parts)
+
+
+def _which(event: Progress) -> str:
+    return f"picture {event.image_index + 1} of {event.num_images}"
 
 
 def finished(record: ImageRecord, line: str = "", announce: str = "Done") -> str:
@@ -90,7 +98,16 @@ def stopped(kept: int, asked: int) -> str:
 
 def pictures(records: Iterable[ImageRecord], selected: str | None, label: str, empty: str) -> str:
     """The value of a picture grid."""
-    cells = [{"id": r.id, "thumb": thumb_url(r.id), "text": alt_text(r), "is_starred": r.is_starred} for r in records]
+    cells = [
+        {
+            "id": r.id,
+            "image": picture_url(r.id),
+            "thumb": thumb_url(r.id),
+            "text": alt_text(r),
+            "is_starred": r.is_starred,
+        }
+        for r in records
+    ]
     return as_json(label=label, empty=empty, selected=selected, pictures=cells)
 
 
@@ -150,14 +167,6 @@ def definitions(rows: Mapping[str, str], css_class: str) -> str:
 def verdict(sentence: str, kind: str) -> str:
     """What a reproduction found (HTML); `kind` is a judgement, or "busy"."""
     return f'<p class="verdict" data-kind="{html.escape(kind)}" role="status">{html.escape(sentence)}</p>'
-
-
-def unknown_words_text(words: Sequence[str], model: str) -> str:
-    """The warning about words that a model never learnt; "" when there are none."""
-    if not words:
-        return ""
-    quoted = ", ".join(f"“{word}”" for word in words[:8]) + (" …" if len(words) > 8 else "")
-    return f"{model} never learnt {quoted}, so the picture may ignore {'it' if len(words) == 1 else 'them'}."
 
 
 def title_of(find: Callable[[str], Checkpoint | SchedulerRow | Style], row_id: str) -> str:

@@ -19,6 +19,8 @@ from studio.domain.events import TERMINAL, Event, Failed, Finished, ImageReady
 from studio.domain.request import parse_request
 from studio.generation import EngineHolder
 from studio.job import Job
+from studio.ledger import PASSING
+from studio.prompts import remarks
 from studio.services import open_services
 from studio.settings import Settings
 
@@ -35,9 +37,12 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
     recipe = catalogue.resolve(parse_request(request_values(options)))
     settings = Settings.from_environment()
     folder = None if options.out is None else prepared(Path(options.out))
-    reporter = choose_reporter(catalogue.checkpoint(recipe.checkpoint), settings, is_quiet=options.quiet)
+    checkpoint = catalogue.checkpoint(recipe.checkpoint)
+    reporter = choose_reporter(checkpoint, settings, is_quiet=options.quiet)
+    if remark := remarks(checkpoint, catalogue.style(recipe.style), recipe.prompt):
+        reporter.note(remark)
     # A line of its own: a running studio must not take the job, nor a later command that gets the same process id.
-    queue = f"cli-{os.getpid()}-{secrets.token_hex(4)}"
+    queue = f"{PASSING}{os.getpid()}-{secrets.token_hex(4)}"
     stdout = sys.stdout
     # What a library prints must not come between the paths, nor into the JSON document.
     with contextlib.redirect_stdout(sys.stderr), open_services(settings, queue, engine) as services:

@@ -61,6 +61,8 @@ class SchedulerRow(_Row):
     a1111_sampler: str
     a1111_schedule: str
     note: str
+    max_steps: int | None = None
+    """Most steps that it can take; None for as many as a request may ask for."""
 
 
 class Style(_Row):
@@ -111,13 +113,15 @@ class Catalogue(BaseModel):
 
         Raises:
             InvalidRequest: a name that is not in the catalogue, a size the checkpoint cannot draw,
-                a style for another kind of checkpoint.
+                a style for another kind of checkpoint, more steps than the sampler can take.
         """
         checkpoint = _named(self.checkpoints, request.checkpoint, self.default_checkpoint, "checkpoint")
         scheduler = _named(self.schedulers, request.scheduler, checkpoint.default_scheduler, "scheduler")
         style = _named(self.styles_for(checkpoint), request.style, self.styles[0].id, "style")
         for field in ("width", "height"):
             _check_size(field, getattr(request, field), checkpoint)
+        steps = _or(request.num_inference_steps, checkpoint.default_steps)
+        _check_steps(steps, scheduler)
         return ResolvedRequest(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
@@ -125,7 +129,7 @@ class Catalogue(BaseModel):
             style=style.id,
             width=_or(request.width, checkpoint.native_size),
             height=_or(request.height, checkpoint.native_size),
-            num_inference_steps=_or(request.num_inference_steps, checkpoint.default_steps),
+            num_inference_steps=steps,
             guidance_scale=_or(request.guidance_scale, checkpoint.default_guidance),
             scheduler=scheduler.id,
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed == RANDOM_SEED else request.seed,
@@ -164,4 +168,13 @@ def _check_size(field: str, size: int | None, checkpoint: Checkpoint) -> None:
             f"to {checkpoint.max_size} px.",
             f"Its native size is {checkpoint.native_size} px.",
             field,
+        )
+
+
+def _check_steps(steps: int, scheduler: SchedulerRow) -> None:
+    if scheduler.max_steps is not None and steps > scheduler.max_steps:
+        raise InvalidRequest(
+            f"Steps is {steps}; {scheduler.title} takes at most {scheduler.max_steps}.",
+            "Ask for fewer steps, or choose another sampler.",
+            "num_inference_steps",
         )

@@ -1,4 +1,4 @@
-// props.value: JSON of {label, empty, selected, pictures: [{id, thumb, text, is_starred}]}
+// props.value: JSON of {label, empty, selected, pictures: [{id, image, thumb, text, is_starred}]}
 const grid = element.querySelector(".pictures-grid");
 const empty = element.querySelector(".pictures-empty");
 let drawn = "";
@@ -23,9 +23,18 @@ const cell = (picture) => {
     star.setAttribute("aria-label", "starred");
     button.append(star);
   }
-  button.addEventListener("click", () => { mark(picture.id); trigger("pick", { id: picture.id }); });
+  button.addEventListener("click", () => choose(picture));
   item.append(button);
   return item;
+};
+
+// While the stage shows the picture being made, another one opens above it: facts and buttons stay those of the stage.
+const choose = (picture) => {
+  const stage = document.querySelector("#stage .stage");
+  if (element.closest("#result") && ["waiting", "running"].includes(stage?.dataset.phase))
+    return stage.dispatchEvent(new CustomEvent("enlarge", { detail: picture }));
+  mark(picture.id);
+  trigger("pick", { id: picture.id });
 };
 
 const mark = (id) => {

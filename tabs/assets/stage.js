@@ -39,12 +39,14 @@ const render = () => {
   bar.firstElementChild.style.width = (v.percent || 0) + "%";
 };
 
-open.addEventListener("click", () => {
+const enlarge = (source, text) => {
   const large = lightbox.querySelector("img");
-  large.src = picture.src;
-  large.alt = picture.alt;
+  large.src = source;
+  large.alt = text;
   lightbox.showModal();
-});
+};
+open.addEventListener("click", () => enlarge(picture.src, picture.alt));
+stage.addEventListener("enlarge", ({ detail }) => enlarge(detail.image, detail.text));
 lightbox.addEventListener("click", (event) => { if (event.target === lightbox) lightbox.close(); });
 example.addEventListener("click", () => trigger("example", { text: example.textContent }));
 watch("value", render);

@@ -114,6 +114,30 @@ def test_a_reload_in_the_middle_finds_the_job_again(page: Page) -> None:
     expect_text(page, "#stage", "Stopped")
 
 
+def test_a_job_that_ends_during_a_reload_is_shown_all_the_same(page: Page) -> None:
+    generate(page, steps=4, seed=51)
+    page.wait_for_selector(".stage:not([data-phase=idle])")
+    page.reload(wait_until="domcontentloaded")
+    page.wait_for_selector("body[data-ready='1']")
+    wait_for_result(page)
+    expect_text(page, "#facts", "51")
+    sync_api.expect(page.locator("#strip li")).to_have_count(1)
+
+
+def test_a_thumbnail_opens_above_the_picture_being_made(page: Page) -> None:
+    make(page, seed=52)
+    generate(page, steps=150, seed=53)
+    expect_text(page, ".stage-line", STEP)
+    page.click("#strip button")
+    sync_api.expect(page.locator("#stage dialog[open] img")).to_be_visible()
+    page.keyboard.press("Escape")
+    sync_api.expect(page.locator("#stage dialog[open]")).to_have_count(0)
+    expect_text(page, ".stage-line", STEP)
+    assert not page.is_visible("#delete")
+    page.click("#stop")
+    expect_text(page, "#stage", "Stopped")
+
+
 def test_two_browsers_see_nothing_of_each_other(open_page: Any) -> None:
     first, second = open_page(), open_page()
     generate(first, "a pink diamond on a gray background", steps=150)

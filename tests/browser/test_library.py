@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_generate import expect_text, make
+from tests.browser.test_generate import STEP, expect_text, make
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -25,3 +25,23 @@ def test_a_picture_is_found_reproduced_and_sent_back(page: Any) -> None:
     page.click("#send")
     sync_api.expect(page.locator("#seed input")).to_have_value("123")
     assert page.input_value("#prompt textarea") == "a white cross at the top on a mint background"
+
+
+def test_a_reproduction_can_be_stopped_or_left(page: Any) -> None:
+    make(page, seed=31, steps=150)
+    make(page, seed=32)
+    sync_api.expect(page.locator("#strip li")).to_have_count(2)
+    page.click("button[role=tab]:has-text('Library')")
+    page.click("#library-grid li:nth-child(2) button")
+    page.click("#reproduce")
+    expect_text(page, "#verdict", STEP)
+    page.click("#library-stop")
+    expect_text(page, "#verdict", "Stopped.")
+    page.click("#reproduce")
+    expect_text(page, "#verdict", STEP)
+    page.click("#library-grid li:nth-child(1) button")
+    sync_api.expect(page.locator("#library-stage .stage-open img")).to_be_visible()
+    page.wait_for_timeout(1500)
+    assert page.locator("#verdict p").count() == 0
+    page.click("#reproduce")
+    page.wait_for_selector(".verdict[data-kind=identical]")

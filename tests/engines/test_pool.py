@@ -67,19 +67,44 @@ def test_pickled_weights_are_refused_before_anything_is_opened(tmp_path: Path) -
         check_folder(folder)
 
 
+def test_a_pickled_preview_decoder_is_refused_too(tmp_path: Path) -> None:
+    folder = tmp_path / "evil"
+    shutil.copytree(POCKET, folder)
+    for path in (folder / "tiny_vae").glob("*.safetensors"):
+        path.rename(path.with_suffix(".bin"))
+    with pytest.raises(CorruptModel, match=r"tiny_vae only has .*pickle"):
+        check_folder(folder)
+
+
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptModel, match=r"model_index\.json"):
         check_folder(tmp_path)
 
 
-def test_truncated_weights_are_refused_in_one_sentence(catalogue: Catalogue, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tiny_vae"])
+def test_truncated_weights_are_refused_in_one_sentence(catalogue: Catalogue, tmp_path: Path, part: str) -> None:
     folder = tmp_path / "sd15"
     shutil.copytree(POCKET, folder)
-    weights = next((folder / "vae").glob("*.safetensors"))
+    weights = next((folder / part).glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:5000])
     pool = PipelinePool(PROJECT_ROOT, tmp_path, CPU, offline=True)
-    with pytest.raises(CorruptModel), pool.lease(catalogue.checkpoint("sd15")):
+    with pytest.raises(CorruptModel, match="cannot be loaded") as caught, pool.lease(catalogue.checkpoint("sd15")):
         pass
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_offline_a_model_in_the_hubs_cache_is_still_used(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = catalogue.checkpoint("sd15")
+    entry = tmp_path / "hub" / f"models--{(checkpoint.hub_id or '').replace('/', '--')}"
+    shutil.copytree(POCKET, entry / "snapshots" / ("0" * 40))
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    pool = PipelinePool(PROJECT_ROOT, tmp_path / "models", CPU, offline=True)
+    with pool.lease(checkpoint) as loaded:
+        assert loaded.pipeline.unet.config.cross_attention_dim == 128
 
 
 def test_the_hash_of_a_checkpoint_changes_with_any_of_its_parts(tmp_path: Path) -> None:

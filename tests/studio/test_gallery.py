@@ -37,7 +37,7 @@ def test_a_saved_picture_is_found_and_opens(gallery: Gallery) -> None:
     assert gallery.find("circle") == [saved] == [gallery.image(saved.id)]
     path = gallery.path(saved)
     assert Image.open(path).tobytes() == image.tobytes()
-    assert read_settings(path, CATALOGUE) == saved.recipe.as_request()
+    assert read_settings(path, CATALOGUE).request == saved.recipe.as_request()
     made_at = datetime.fromtimestamp(saved.created_at)
     assert path.parent.name == f"{made_at:%Y-%m-%d}"
     assert path.name == f"{made_at:%H%M%S}-42-{pixels_sha256(image)[:8]}-{saved.id[:16]}.png"

@@ -18,7 +18,7 @@ import os, signal, sys
 from studio.ledger import Ledger
 from studio.processes import runner_id
 print(Ledger(sys.argv[1]).claim("studio", runner_id()).id)
-print(Ledger(sys.argv[1]).claim("cli", runner_id()).id, flush=True)
+print(Ledger(sys.argv[1]).claim("cli-1", runner_id()).id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -103,7 +103,7 @@ def test_ids_sort_by_age_even_when_the_clock_goes_back(ledger: Ledger, monkeypat
 
 
 def test_jobs_of_a_killed_process_wait_again(ledger: Ledger, url: str) -> None:
-    job_id, next_id, of_cli, own = add(ledger), add(ledger), add(ledger, queue="cli"), add(ledger, queue="mine")
+    job_id, next_id, of_cli, own = add(ledger), add(ledger), add(ledger, queue="cli-1"), add(ledger, queue="mine")
     ledger.claim("mine", runner_id())
     died = subprocess.run([sys.executable, "-c", CLAIM_AND_DIE, url], cwd=PROJECT_ROOT, capture_output=True, text=True)
     assert died.returncode == -9 and died.stdout.split() == [job_id, of_cli]
@@ -114,6 +114,15 @@ def test_jobs_of_a_killed_process_wait_again(ledger: Ledger, url: str) -> None:
         "The program that ran this job was closed.",
     )
     assert ledger.job(own).state == "running"
+
+
+def test_a_command_line_leaves_the_jobs_of_a_killed_studio_to_the_studio(ledger: Ledger, url: str) -> None:
+    job_id = add(ledger)
+    add(ledger, queue="cli-1")
+    subprocess.run([sys.executable, "-c", CLAIM_AND_DIE, url], cwd=PROJECT_ROOT, capture_output=True)
+    assert ledger.requeue_orphans("cli-2") == []
+    assert ledger.job(job_id).state == "running"
+    assert ledger.requeue_orphans("studio") == [job_id]
 
 
 def dead_runner() -> str:
@@ -324,3 +333,10 @@ def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
 def test_a_database_in_memory_is_refused() -> None:
     with pytest.raises(StorageFailed, match="needs a database file"):
         Ledger("sqlite://")
+
+
+@pytest.mark.parametrize("url", ["me:hunter2 at host", "postgresql://me:hunter2/db", "sqlite://me:hunter2@host:port/x"])
+def test_what_is_no_database_url_is_said_without_repeating_it(url: str) -> None:
+    with pytest.raises(StorageFailed, match="no database URL") as caught:
+        Ledger(url)
+    assert "hunter2" not in str(caught.value)

@@ -48,7 +48,7 @@ def test_settings_of_a_written_png_are_the_recipe(tmp_path: Path) -> None:
         made = random_recipe(rng)
         path = tmp_path / f"{n}.png"
         path.write_bytes(embed(picture(n), record(made=made), CATALOGUE))
-        assert read_settings(path, CATALOGUE) == made.as_request()
+        assert read_settings(path, CATALOGUE).request == made.as_request()
 
 
 def test_the_whole_record_comes_back(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_infotext_comes_back_unless_a_prompt_looks_like_its_grammar() -> None:
         assert found["Prompt"] == made.prompt_as_run.strip()
         assert found["Negative prompt"] == made.negative_as_run.strip()
         assert (int(found["Seed"]), float(found["CFG scale"])) == (made.recipe.seed, made.recipe.guidance_scale)
-        asked = request_from_infotext(infotext(made, CATALOGUE), CATALOGUE)
+        asked = request_from_infotext(infotext(made, CATALOGUE), CATALOGUE).request
         assert (asked.scheduler, asked.checkpoint) == (made.recipe.scheduler, made.recipe.checkpoint)
         assert (asked.width, asked.height) == (made.recipe.width, made.recipe.height)
     assert read > 200
@@ -155,17 +155,17 @@ def test_a_long_line_without_structure_is_read_quickly() -> None:
     ],
 )
 def test_sampler_names(sampler: str, expected: str | None) -> None:
-    asked = request_from_infotext(f"p\nSteps: 20, Seed: 1, CFG scale: 7, {sampler}", CATALOGUE)
+    asked = request_from_infotext(f"p\nSteps: 20, Seed: 1, CFG scale: 7, {sampler}", CATALOGUE).request
     assert (asked.scheduler, asked.checkpoint) == (expected, None)
 
 
 def test_what_we_cannot_do_is_left_open() -> None:
-    asked = request_from_infotext("p\nSteps: 900, Seed: 1e99, Size: 513x512, CFG scale: nan", CATALOGUE)
+    asked = request_from_infotext("p\nSteps: 900, Seed: 1e99, Size: 513x512, CFG scale: nan", CATALOGUE).request
     assert asked.model_dump(exclude_defaults=True) == {"prompt": "p", "height": 512}
 
 
 def test_a_foreign_png() -> None:
-    asked = read_settings(png_with(parameters=A1111_TEXT), CATALOGUE)
+    asked = read_settings(png_with(parameters=A1111_TEXT), CATALOGUE).request
     assert (asked.prompt, asked.seed, asked.scheduler) == ("a cat, (hat:1.2)\nsecond line", 42, "euler_a")
     assert (asked.width, asked.height, asked.guidance_scale) == (512, 768, 7.0)
 
@@ -174,7 +174,7 @@ def test_a_png_whose_text_follows_its_pixels() -> None:
     text = b"parameters\0" + A1111_TEXT.encode("latin-1")
     chunk = struct.pack(">I", len(text)) + b"tEXt" + text + struct.pack(">I", zlib.crc32(b"tEXt" + text))
     data = png_with().getvalue()
-    assert read_settings(io.BytesIO(data[:-12] + chunk + data[-12:]), CATALOGUE).seed == 42
+    assert read_settings(io.BytesIO(data[:-12] + chunk + data[-12:]), CATALOGUE).request.seed == 42
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "WEBP"])
@@ -191,19 +191,19 @@ def test_a_png_whose_text_follows_its_pixels() -> None:
 def test_exif_comments(file_format: str, comment: bytes) -> None:
     buffer = io.BytesIO()
     picture().save(buffer, file_format, exif=exif_comment(comment))
-    asked = read_settings(buffer, CATALOGUE)
+    asked = read_settings(buffer, CATALOGUE).request
     assert asked.seed == 42
     assert asked.prompt.startswith(("a cat", "a 猫"))
 
 
 def test_a_damaged_chunk_of_ours_falls_back_to_the_text() -> None:
     for chunk in ("{", "[]", '{"recipe": 3}', '{"recipe": {"seed": "x"}}', "[" * 100_000):
-        assert read_settings(png_with(studio=chunk, parameters=A1111_TEXT), CATALOGUE).seed == 42
+        assert read_settings(png_with(studio=chunk, parameters=A1111_TEXT), CATALOGUE).request.seed == 42
 
 
 def test_a_chunk_of_another_version_is_read_as_far_as_it_is_the_same() -> None:
     chunk = json.dumps({"version": "9.9", "news": 1, "recipe": recipe(seed=3).model_dump()})
-    assert read_settings(png_with(studio=chunk), CATALOGUE) == recipe(seed=3).as_request()
+    assert read_settings(png_with(studio=chunk), CATALOGUE).request == recipe(seed=3).as_request()
 
 
 def huge_png(width: int, height: int) -> io.BytesIO:

@@ -46,7 +46,7 @@ def test_a_dropped_picture_of_another_program_fills_the_form(ask: Ask, tmp_path:
     info = PngInfo()
     info.add_text("parameters", "a red circle\nSteps: 12, Sampler: Euler, CFG scale: 3, Seed: 9, Size: 128x96")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
-    updates = ask.on_drop(str(tmp_path / "a.png"))
+    updates = ask.on_drop(str(tmp_path / "a.png"), "pocket-sd15")
     assert [value(updates, ask, name) for name in ("prompt", "scheduler", "seed", "height")] == [
         "a red circle",
         "euler",
@@ -55,9 +55,19 @@ def test_a_dropped_picture_of_another_program_fills_the_form(ask: Ask, tmp_path:
     ]
 
 
+def test_a_model_that_we_do_not_have_is_named_and_the_chosen_one_stays(ask: Ask, tmp_path: Path) -> None:
+    info = PngInfo()
+    info.add_text("parameters", "a cat\nSteps: 12, Sampler: DPM++ 3M SDE, CFG scale: 3, Seed: 9, Model: dreamshaper_8")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    updates = ask.on_drop(str(tmp_path / "a.png"), "sd15")
+    assert value(updates, ask, "checkpoint") == "sd15"
+    assert "model dreamshaper_8" in updates[ask.drop_note]
+    assert "sampler DPM++ 3M SDE" in updates[ask.drop_note]
+
+
 def test_a_dropped_picture_without_settings_says_so(ask: Ask, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert "carries no settings" in ask.on_drop(str(tmp_path / "a.png"))[ask.drop_note]
+    assert "carries no settings" in ask.on_drop(str(tmp_path / "a.png"), "sd15")[ask.drop_note]
 
 
 def test_an_error_stands_next_to_its_control_and_nowhere_else(ask: Ask) -> None:
@@ -65,7 +75,18 @@ def test_an_error_stands_next_to_its_control_and_nowhere_else(ask: Ask) -> None:
     assert [name for name, slot in ask.errors.items() if updates[slot]] == ["seed"]
 
 
+def test_an_error_of_a_control_in_a_closed_panel_stands_by_the_prompt_too(ask: Ask) -> None:
+    updates = ask.on_error(InvalidRequest("Steps is 60.", "Ask for fewer.", "num_inference_steps"))
+    assert [name for name, slot in ask.errors.items() if updates[slot]] == ["prompt", "num_inference_steps"]
+
+
+def test_more_steps_than_the_sampler_takes_are_lowered_and_named(ask: Ask) -> None:
+    updates = ask.fill({"prompt": "x", "scheduler": "lcm", "num_inference_steps": 60})
+    assert value(updates, ask, "num_inference_steps") == 50
+    assert "60 steps (LCM takes 50)" in updates[ask.drop_note]
+
+
 def test_words_the_model_never_learnt_are_named(ask: Ask) -> None:
-    assert "“cat”" in ask.warn("a red cat", "pocket-sd15")
-    assert ask.warn("a red circle", "pocket-sd15") == ""
-    assert ask.warn("a red cat", "sd15") == ""
+    assert "“cat”" in ask.warn({"prompt": "a red cat", "checkpoint": "pocket-sd15"})
+    assert ask.warn({"prompt": "a red circle", "checkpoint": "pocket-sd15", "style": "on_navy"}) == ""
+    assert ask.warn({"prompt": "a red cat", "checkpoint": "sd15"}) == ""

@@ -56,6 +56,14 @@ def test_a_reload_brings_settings_jobs_and_pictures_back(tab: GenerateTab, keep:
     assert len(json.loads(updates[tab.result.strip])["pictures"]) == 1
 
 
+def test_a_picture_finished_while_nobody_looked_is_shown(tab: GenerateTab, keep: Keep) -> None:
+    token = new_token()
+    shown, missed = keep(token), keep(token)
+    updates = tab.on_load(token, None, [shown.id])
+    assert updates[tab.result.shown_id] == missed.id
+    assert [cell["id"] for cell in json.loads(updates[tab.result.strip])["pictures"]] == [missed.id, shown.id]
+
+
 def test_settings_kept_by_another_version_do_no_harm(tab: GenerateTab) -> None:
     updates = tab.on_load(new_token(), {"prompt": "x", "checkpoint": "gone", "scheduler": "gone", "old": 1}, "junk")
     assert updates[tab.ask.form["checkpoint"]] == "pocket-sd15"

@@ -4,11 +4,13 @@ from collections.abc import Callable
 import gradio as gr
 import pytest
 
+from studio.domain.events import Cancelled
 from studio.domain.images import ImageRecord
+from studio.domain.request import GenerationRequest
 from studio.services import Services
 from tabs.generate import build_generate
 from tabs.library import PAGE, LibraryTab, build_library
-from tabs.visitor import new_token
+from tabs.visitor import new_token, visitor_of
 
 Keep = Callable[[str], ImageRecord]
 
@@ -53,3 +55,29 @@ def test_a_shared_page_lists_only_your_own(library: LibraryTab, keep: Keep, monk
     mine = keep(token)
     keep(new_token())
     assert ids(library, library.show("", False, token, None, 0)) == [mine.id]
+
+
+def test_leaving_a_reproduction_ends_it(library: LibraryTab, keep: Keep, services: Services) -> None:
+    token = new_token()
+    telling = library.on_reproduce(keep(token).id, token)
+    assert "Next in line" in next(telling)[library.verdict]
+    [job] = services.runner.active(visitor_of(token))
+    telling.close()
+    assert isinstance(job.wait(timeout=1), Cancelled)
+
+
+def test_stop_ends_a_reproduction_and_nothing_else(library: LibraryTab, keep: Keep, services: Services) -> None:
+    token = new_token()
+    drawing = services.generation.submit(GenerationRequest(prompt="a red circle"), visitor_of(token))
+    again = services.reproduction.submit(keep(token).id, visitor_of(token))
+    library.on_stop(token)
+    assert (again.is_over, drawing.is_over) == (True, False)
+
+
+def test_deleting_the_only_picture_of_the_last_page_leads_to_the_one_before(
+    library: LibraryTab, keep: Keep, services: Services
+) -> None:
+    made = [keep("local").id for _ in range(PAGE + 1)]
+    services.gallery.delete(made[0])
+    updates = library.show("", False, None, None, 1)
+    assert (updates[library.page], len(ids(library, updates))) == (0, PAGE)

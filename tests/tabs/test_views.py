@@ -41,12 +41,5 @@ def test_stopped_says_what_is_kept() -> None:
     assert views.stopped(0, 4) == "Stopped before the first picture was done."
 
 
-def test_unknown_words_are_listed() -> None:
-    assert views.unknown_words_text((), "Pocket") == ""
-    assert views.unknown_words_text(("cat", "hat"), "Pocket") == (
-        "Pocket never learnt “cat”, “hat”, so the picture may ignore them."
-    )
-
-
 def test_tables_are_escaped() -> None:
     assert "<b>" not in views.definitions({"Prompt": "<b>"}, "facts")

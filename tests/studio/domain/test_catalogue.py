@@ -78,3 +78,14 @@ def test_braces_in_a_prompt_are_only_text(catalogue: Catalogue) -> None:
 def test_an_unknown_id_lists_what_is_known(catalogue: Catalogue) -> None:
     with pytest.raises(NotFound, match="Known: pocket-sd15"):
         catalogue.checkpoint("x")
+
+
+def test_a_sampler_refuses_more_steps_than_it_has(catalogue: Catalogue) -> None:
+    def resolve(steps: int) -> int:
+        request = GenerationRequest(prompt="a red circle", scheduler="lcm", num_inference_steps=steps)
+        return catalogue.resolve(request).num_inference_steps
+
+    assert resolve(50) == 50
+    with pytest.raises(InvalidRequest, match="Steps is 51; LCM takes at most 50") as caught:
+        resolve(51)
+    assert caught.value.field == "num_inference_steps"

@@ -1,0 +1,51 @@
+"""How much memory a piece of work took at most."""
+
+from pathlib import Path
+
+import psutil
+import torch
+
+_CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_RESET_PEAK = "5"
+"""What Linux takes to begin its own count of the peak anew (proc_pid_clear_refs(5))."""
+
+
+class PeakMemory:
+    """The most memory in use at once since it was made, in MB: the GPU's where one computes, else the process's.
+
+    CUDA and Linux count for themselves and miss nothing; elsewhere it is the most that `note` saw.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._process = psutil.Process()
+        self._noted = 0.0
+        self._is_counted = device.type == "cpu" and _reset_peak()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def note(self) -> None:
+        """Look at the present use."""
+        if not self._is_counted and self._device.type != "cuda":
+            self._noted = max(self._noted, self._process.memory_info().rss / 2**20)
+
+    def megabytes(self) -> float:
+        """The peak up to now."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) / 2**20
+        self.note()
+        return _counted_peak_mb() if self._is_counted else self._noted
+
+
+def _reset_peak() -> bool:
+    """Let the kernel count from here; False where it cannot."""
+    try:
+        _CLEAR_REFS.write_text(_RESET_PEAK)
+        return _counted_peak_mb() > 0
+    except OSError:
+        return False
+
+
+def _counted_peak_mb() -> float:
+    lines = _STATUS.read_text().splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
