@@ -40,6 +40,7 @@ bench: $(VENV)/.tests chromium ## measure speed and accuracy on this machine
 	@chromium="$${CHROMIUM:-$$($(FIND_CHROMIUM))}"; \
 	if [ -n "$$chromium" ]; then export CHROMIUM="$$chromium"; fi; \
 	$(PY) bench/page.py
+	$(PY) bench/formats.py
 	$(PY) bench/pocket_accuracy.py
 	$(PY) -m bench.checker_accuracy
 

@@ -184,6 +184,8 @@ def _open(folder: Path, dtype: torch.dtype) -> tuple[StableDiffusionPipeline, Au
         folder, dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
     )
     pipeline.set_progress_bar_config(disable=True)
+    for part in (pipeline.unet, pipeline.vae):
+        part.to(memory_format=torch.channels_last)  # 0.96 and 0.83 of the time, docs/benchmarks.md
     tiny = folder / TINY_VAE_FOLDER
     if not tiny.is_dir():
         return pipeline, None

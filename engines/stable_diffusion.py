@@ -17,6 +17,7 @@ from engines.memory import PeakMemory
 from engines.pool import Loaded, PipelinePool
 from engines.previews import DenoisedWatch, preview_decoder
 from engines.schedulers import build_scheduler
+from engines.text import remembered_prompt
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import GenerationFailed, JobCancelled
 from studio.domain.request import ResolvedRequest
@@ -138,18 +139,19 @@ class _Watch:
 def _run(loaded: Loaded, request: ResolvedRequest, prompts: tuple[str, str], watch: _Watch) -> Image.Image:
     pipeline = loaded.pipeline
     try:
-        output = pipeline(
-            prompt_embeds=loaded.prompts.embeds(pipeline, prompts[0]),
-            negative_prompt_embeds=loaded.prompts.embeds(pipeline, prompts[1]) if request.uses_guidance else None,
-            width=request.width,
-            height=request.height,
-            num_inference_steps=request.num_inference_steps,
-            guidance_scale=request.guidance_scale,
-            # Noise is drawn on the CPU on every device, so that a seed means the same picture everywhere.
-            generator=torch.Generator("cpu").manual_seed(request.seed),
-            output_type="np",
-            callback_on_step_end=watch.after_step,
-        )
+        with remembered_prompt(pipeline.unet):
+            output = pipeline(
+                prompt_embeds=loaded.prompts.embeds(pipeline, prompts[0]),
+                negative_prompt_embeds=loaded.prompts.embeds(pipeline, prompts[1]) if request.uses_guidance else None,
+                width=request.width,
+                height=request.height,
+                num_inference_steps=request.num_inference_steps,
+                guidance_scale=request.guidance_scale,
+                # Noise is drawn on the CPU on every device, so that a seed means the same picture everywhere.
+                generator=torch.Generator("cpu").manual_seed(request.seed),
+                output_type="np",
+                callback_on_step_end=watch.after_step,
+            )
     finally:
         watch.close()
     return _to_image(output.images[0])

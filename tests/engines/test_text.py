@@ -7,7 +7,7 @@ import torch
 
 from engines.devices import Device
 from engines.pool import Loaded, PipelinePool
-from engines.text import PromptCache
+from engines.text import PromptCache, remembered_prompt
 from studio.domain.catalogue import Catalogue
 from studio.settings import PROJECT_ROOT
 
@@ -36,3 +36,30 @@ def test_only_the_last_prompts_are_kept(loaded: Loaded) -> None:
     again = prompts.embeds(loaded.pipeline, "first")
     assert again is not first
     assert torch.equal(again, first)
+
+
+def test_keys_and_values_of_a_prompt_are_computed_once_to_the_same_bits(loaded: Loaded) -> None:
+    unet, calls = loaded.pipeline.unet, []
+    layer = unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_k
+    generator = torch.Generator().manual_seed(0)
+    latents = [torch.randn(2, 4, 16, 16, generator=generator) for _ in range(3)]
+    one, other = (torch.randn(2, 77, 128, generator=generator) for _ in range(2))
+    plain = [unet(noisy, 500, embeds).sample for embeds in (one, other) for noisy in latents]
+    forward = layer.forward
+    layer.forward = lambda embeds: calls.append(0) or forward(embeds)
+    try:
+        with remembered_prompt(unet):
+            remembered = [unet(noisy, 500, embeds).sample for embeds in (one, other) for noisy in latents]
+        assert len(calls) == 2
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(remembered, plain, strict=True))
+        assert torch.equal(unet(latents[0], 500, one).sample, plain[0])
+        assert len(calls) == 3
+    finally:
+        del layer.forward
+
+
+def test_after_an_error_every_step_reads_the_prompt_again(loaded: Loaded) -> None:
+    unet = loaded.pipeline.unet
+    with pytest.raises(ValueError, match="x"), remembered_prompt(unet):
+        raise ValueError("x")
+    assert not any("forward" in vars(module) for module in unet.modules())
