@@ -10,6 +10,8 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --progress-bar off --quiet
 IN_VENV := PATH="$(abspath $(VENV))/bin:$$PATH"
 FIND_CHROMIUM := for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name && break; done
+# Tells the program after it where that is.
+WITH_CHROMIUM = chromium="$${CHROMIUM:-$$($(FIND_CHROMIUM))}"; if [ -n "$$chromium" ]; then export CHROMIUM="$$chromium"; fi;
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format bench chromium
@@ -22,8 +24,7 @@ run: $(VENV)/.runs ## set up what is missing, then open the page
 	@$(PY) app.py $(ARGS)
 
 test: $(VENV)/.tests chromium ## run every test, with those in a browser
-	@chromium="$${CHROMIUM:-$$($(FIND_CHROMIUM))}"; \
-	if [ -n "$$chromium" ]; then export CHROMIUM="$$chromium"; fi; \
+	@$(WITH_CHROMIUM) \
 	$(IN_VENV) $(PY) -m pytest $(ARGS)
 
 check: $(VENV)/.tests ## check style and types
@@ -37,8 +38,7 @@ format: $(VENV)/.tests ## put the code into shape
 
 bench: $(VENV)/.tests chromium ## measure speed and accuracy on this machine
 	$(PY) bench/generation_vs_diffusers.py
-	@chromium="$${CHROMIUM:-$$($(FIND_CHROMIUM))}"; \
-	if [ -n "$$chromium" ]; then export CHROMIUM="$$chromium"; fi; \
+	@$(WITH_CHROMIUM) \
 	$(PY) bench/page.py
 	$(PY) bench/formats.py
 	$(PY) bench/pocket_accuracy.py

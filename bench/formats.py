@@ -7,6 +7,7 @@ VAE on one thread. All variants take turns; a ratio is the median over turns.
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +28,9 @@ def main() -> None:
     """Measure and print Markdown tables."""
     with torch.inference_mode():
         products = {name: torch.ones(SIDE, SIDE, dtype=dtype) for name, dtype in DTYPES.items()}
-        report(f"product of two {SIDE} × {SIDE} matrices", {name: bind(torch.mm, m, m) for name, m in products.items()})
+        report(
+            f"product of two {SIDE} × {SIDE} matrices", {name: partial(torch.mm, m, m) for name, m in products.items()}
+        )
         torch.set_num_threads(1)
         steps, decodings = {}, {}
         for number, dtype in DTYPES.items():
@@ -59,11 +62,7 @@ def parts(dtype: torch.dtype, memory_format: torch.memory_format) -> tuple[Calla
     unet, vae = pipeline.unet.to(memory_format=memory_format), pipeline.vae.to(memory_format=memory_format)
     latents = torch.randn(2, 4, 16, 16, dtype=dtype).contiguous(memory_format=memory_format)
     embeds = torch.randn(2, 77, unet.config.cross_attention_dim, dtype=dtype)
-    return bind(unet, latents, 500, embeds), bind(vae.decode, latents[:1])
-
-
-def bind(function: Callable[..., object], *arguments: object) -> Callable[[], object]:
-    return lambda: function(*arguments)
+    return partial(unet, latents, 500, embeds), partial(vae.decode, latents[:1])
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> Device:
 def cpu_threads(count: int | None) -> Iterator[None]:
     """Let torch use `count` CPU threads in this thread for a while; None leaves it as it is.
 
-    The layers of a miniature are too small to share: a second core saves a fifth of the time when it is idle, and when
+    The layers of a miniature are too small to share: a second core saves little when it is idle, and when
     anything else wants it, each of hundreds of joins per step waits for it (25 s instead of 1.4 for a picture, measured
     on two cores). One thread also makes the same bytes on machines of any size.
     """

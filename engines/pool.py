@@ -169,9 +169,8 @@ def check_folder(folder: Path) -> None:
     """
     if not (folder / "model_index.json").is_file():
         raise CorruptModel(f"{folder.name} has no model_index.json.", _FOLDER_HINT)
-    for part in (*_PARTS, TINY_VAE_FOLDER):
-        if part == TINY_VAE_FOLDER and not (folder / part).is_dir():
-            continue
+    optional = (TINY_VAE_FOLDER,) if (folder / TINY_VAE_FOLDER).is_dir() else ()
+    for part in (*_PARTS, *optional):
         if any((folder / part).glob("*.safetensors")):
             continue
         pickles = [path.name for path in (folder / part).glob("*") if path.suffix in PICKLE_SUFFIXES]

@@ -12,7 +12,8 @@ def remarks(checkpoint: Checkpoint, style: Style, prompt: str) -> str:
     if not checkpoint.is_pocket:
         return ""
     said = [unlearnt(unknown_words(prompt), checkpoint.title)]
-    if backgrounds_named(prompt) and backgrounds_named(style.template) - backgrounds_named(prompt):
+    named = backgrounds_named(prompt)
+    if named and backgrounds_named(style.template) - named:
         said.append(f"The style “{style.title}” adds a second background to the one that the prompt names.")
     return " ".join(text for text in said if text)
 

@@ -69,7 +69,7 @@ class LibraryTab:
     @property
     def picked(self) -> list[Component]:
         parts: list[Any] = [self.picked_id, self.stage, self.actions, self.confirm, self.star, self.download]
-        return [*parts, *self.reproduction, self.facts, self.infotext]
+        return [*parts, self.facts, self.infotext]
 
     @property
     def reproduction(self) -> list[Component]:
@@ -131,7 +131,6 @@ class LibraryTab:
             self.confirm: gr.Row(visible=False),
             self.star: star_label(record),
             self.download: gr.Button(link=views.download_url(record.id)),
-            **self.at_rest(""),
             self.facts: views.all_facts(record, catalogue),
             self.infotext: gr.Textbox(value=infotext(record, catalogue), visible=True),
         }
@@ -148,7 +147,6 @@ class LibraryTab:
             self.stage: views.idle(None, NOTHING_PICKED),
             self.actions: gr.Row(visible=False),
             self.confirm: gr.Row(visible=False),
-            **self.at_rest(""),
             self.facts: "",
             self.infotext: gr.Textbox(value="", visible=False),
         }
