@@ -4,7 +4,7 @@ import numpy as np
 
 from engines.pocket.world import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, Scene, Thing
 
-MIXTURE = {"single": 0.12, "size": 0.22, "place": 0.08, "pair": 0.44, "count": 0.14}
+MIXTURE = {"single": 0.16, "size": 0.30, "place": 0.06, "pair": 0.38, "count": 0.10}
 """Share of each kind of scene in training. Binding is learnt last, and thin arms, small or large,
 are the hardest to draw, so those weigh most."""
 

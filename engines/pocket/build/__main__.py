@@ -11,14 +11,16 @@ import time
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderTiny
 
 from engines.pocket.build.assemble import load_parts, save_pipeline
 from engines.pocket.build.autoencoder import new_autoencoder, normalise_latents, train_autoencoder
 from engines.pocket.build.decoder import Denoiser, train_decoder
-from engines.pocket.build.denoiser import cache_latents, new_unet, train_denoiser
+from engines.pocket.build.denoiser import LatentSet, cache_latents, new_unet, train_denoiser
 from engines.pocket.build.loop import Plan
 from engines.pocket.build.text import build_tokenizer, pretrain_text_encoder
 from engines.pocket.build.tiny import train_tiny_autoencoder
+from engines.pool import TINY_VAE_FOLDER
 
 logger = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -35,8 +37,8 @@ def main() -> None:
     parser.add_argument("--text-steps", type=int, default=1200)
     parser.add_argument("--scenes", type=int, default=32_000, help="scenes whose latents are cached")
     parser.add_argument("--unet-steps", type=int, default=7000)
-    parser.add_argument("--decoder-steps", type=int, default=2000)
-    parser.add_argument("--tiny-steps", type=int, default=1500)
+    parser.add_argument("--decoder-steps", type=int, default=2000, help="0 leaves the decoder as it is")
+    parser.add_argument("--tiny-steps", type=int, default=1500, help="0 keeps what --start-from has")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak rate of the UNet")
     parser.add_argument("--start-from", type=Path, help="a finished folder to train further; its text encoder stays")
@@ -74,12 +76,20 @@ def build(options: argparse.Namespace) -> None:
     )
     plan = Plan(name="unet", steps=options.unet_steps, learning_rate=options.learning_rate, seed=options.seed)
     train_denoiser(unet, encoder, tokenizer, data, work, plan)
-    denoiser = Denoiser(unet=unet, encoder=encoder, tokenizer=tokenizer)
-    plan = Plan(name="decoder", steps=options.decoder_steps, learning_rate=7e-4, ema_decay=0.995, seed=options.seed)
-    train_decoder(vae, denoiser, data, work, plan, SIZE_PX)
-    tiny = train_tiny_autoencoder(data, work, options.tiny_steps, SIZE_PX)
+    if options.decoder_steps:
+        denoiser = Denoiser(unet=unet, encoder=encoder, tokenizer=tokenizer)
+        plan = Plan(name="decoder", steps=options.decoder_steps, learning_rate=7e-4, ema_decay=0.995, seed=options.seed)
+        train_decoder(vae, denoiser, data, work, plan, SIZE_PX)
+    tiny = _tiny_autoencoder(options, data)
     save_pipeline(options.out, vae, unet, encoder, tokenizer, tiny)
     logger.info("%s is ready after %.0f min of this run", options.out, (time.monotonic() - started) / 60)
+
+
+def _tiny_autoencoder(options: argparse.Namespace, data: LatentSet) -> AutoencoderTiny | None:
+    if options.tiny_steps:
+        return train_tiny_autoencoder(data, options.work, options.tiny_steps, SIZE_PX)
+    kept = options.start_from and options.start_from / TINY_VAE_FOLDER
+    return AutoencoderTiny.from_pretrained(kept) if kept else None
 
 
 if __name__ == "__main__":
