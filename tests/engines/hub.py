@@ -1,0 +1,209 @@
+"""A hub on this machine: the addresses that huggingface_hub asks for, over real HTTP, with faults to order."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+BLOCK = 1 << 15
+_LFS_SUFFIXES = (".safetensors", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One request as it came."""
+
+    host: str
+    path: str
+    range: str | None
+    authorization: str | None
+
+
+@dataclass(kw_only=True)
+class Faults:
+    """What goes wrong. Sizes are in bytes of large files, over the whole life of the hub."""
+
+    gated: set[str] = field(default_factory=set)
+    statuses: list[int] = field(default_factory=list)
+    """Answered first, one a request."""
+    status: int | None = None
+    """Answered to everything."""
+    cut_after: int | None = None
+    """The connection breaks there, and again at every later request while `stays_cut`."""
+    stays_cut: bool = False
+    pause_s: float = 0.0
+    """Before every block of a large file."""
+    hangs: bool = False
+    flipped: str | None = None
+    """The path of a file whose last byte comes changed."""
+    ignores_ranges: bool = False
+    portal: bool = False
+    """A login page answers instead."""
+
+
+class FakeHub:
+    """Repositories are `{"owner/name": {path: contents}}`; a key may end in `@revision`."""
+
+    def __init__(self, repositories: Mapping[str, Mapping[str, bytes]]) -> None:
+        self.repositories = dict(repositories)
+        self.faults = Faults()
+        self.asked: list[Asked] = []
+        self.large_bytes = 0
+        self.over = threading.Event()
+        self.endpoint = ""
+
+    def large_paths(self) -> list[str]:
+        """The large files that were asked for, in order, by their paths."""
+        return [ask.path.partition("/resolve/")[2].partition("/")[2] for ask in self.asked if is_large(ask.path)]
+
+
+@contextmanager
+def served(repositories: Mapping[str, Mapping[str, bytes]]) -> Iterator[FakeHub]:
+    """Run a hub while the block lasts."""
+    hub = FakeHub(repositories)
+
+    class Handler(_Handler):
+        pass
+
+    Handler.hub = hub
+    server = _Server(("127.0.0.1", 0), Handler)
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def is_large(path: str) -> bool:
+    return "/resolve/" in path and path.endswith(_LFS_SUFFIXES)
+
+
+def blob_id(contents: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(contents) + contents).hexdigest()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is nothing to report."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: FakeHub
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        asked = Asked(
+            host=self.headers["Host"],
+            path=path,
+            range=self.headers["Range"],
+            authorization=self.headers["Authorization"],
+        )
+        self.hub.asked.append(asked)
+        faults = self.hub.faults
+        if faults.hangs:
+            self.hub.over.wait()
+            self.close_connection = True
+        elif faults.portal:
+            self._answer(200, b"<html>Welcome to the hotel</html>", {"Content-Type": "text/html"})
+        elif faults.statuses or faults.status:
+            self._answer(faults.statuses.pop(0) if faults.statuses else faults.status or 0)
+        elif path.startswith("/cdn/"):
+            self._large(path)
+        elif path.startswith("/api/models/"):
+            self._list(path.removeprefix("/api/models/"))
+        else:
+            self._resolve(path)
+
+    def _list(self, path: str) -> None:
+        name, _, revision = path.partition("/revision/")
+        key = f"{name}@{revision}" if revision else name
+        if key not in self.hub.repositories:
+            is_known = any(known.partition("@")[0] == name for known in self.hub.repositories)
+            self._answer(404, headers={"X-Error-Code": "RevisionNotFound" if is_known else "RepoNotFound"})
+            return
+        # The commit tells the revisions of a name apart.
+        commit = hashlib.sha1(key.encode()).hexdigest()
+        siblings = [_sibling(name, contents) for name, contents in self.hub.repositories[key].items()]
+        self._answer(200, json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode())
+
+    def _resolve(self, path: str) -> None:
+        name, _, rest = path.removeprefix("/").partition("/resolve/")
+        commit, _, file = rest.partition("/")
+        keys = [key for key in self.hub.repositories if hashlib.sha1(key.encode()).hexdigest() == commit]
+        if name in self.hub.faults.gated:
+            self._answer(401, headers={"X-Error-Code": "GatedRepo"})
+        elif not keys or file not in self.hub.repositories[keys[0]]:
+            self._answer(404, headers={"X-Error-Code": "EntryNotFound"})
+        elif is_large(path):  # as the hub does: large files lie at another host, which must not see the token
+            there = self.hub.endpoint.replace("127.0.0.1", "localhost")
+            self._answer(302, headers={"Location": f"{there}/cdn/{commit}/{file}?Signature=sealed"})
+        else:
+            self._answer(200, self._contents(keys[0], file))
+
+    def _large(self, path: str) -> None:
+        commit, _, file = path.removeprefix("/cdn/").partition("/")
+        key = next(key for key in self.hub.repositories if hashlib.sha1(key.encode()).hexdigest() == commit)
+        contents = self._contents(key, file)
+        start = 0
+        if self.headers["Range"] and not self.hub.faults.ignores_ranges:
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(contents) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(contents) - 1}/{len(contents)}")
+        self.end_headers()
+        self._pour(contents[start:])
+
+    def _pour(self, contents: bytes) -> None:
+        faults = self.hub.faults
+        for start in range(0, len(contents), BLOCK):
+            if faults.cut_after is not None and self.hub.large_bytes >= faults.cut_after:
+                faults.cut_after = faults.cut_after if faults.stays_cut else None
+                self.close_connection = True
+                return
+            if faults.pause_s:
+                self.hub.over.wait(faults.pause_s)
+            block = contents[start : start + BLOCK]
+            try:
+                self.wfile.write(block)
+            except OSError:  # nobody listens any more
+                self.close_connection = True
+                return
+            self.hub.large_bytes += len(block)
+
+    def _contents(self, key: str, file: str) -> bytes:
+        contents = self.hub.repositories[key][file]
+        return contents[:-1] + bytes([contents[-1] ^ 1]) if self.hub.faults.flipped == file else contents
+
+    def _answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _sibling(path: str, contents: bytes) -> dict[str, Any]:
+    row: dict[str, Any] = {"rfilename": path, "size": len(contents), "blobId": blob_id(contents)}
+    if path.endswith(_LFS_SUFFIXES):
+        sha256 = hashlib.sha256(contents).hexdigest()
+        row |= {"blobId": "0" * 40, "lfs": {"sha256": sha256, "size": len(contents), "pointerSize": 134}}
+    return row
