@@ -1,13 +1,18 @@
 """What an engine promises. Light to import: no torch here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
 
 from studio.domain.catalogue import Checkpoint
 from studio.domain.request import ResolvedRequest
+from studio.domain.tags import AdapterUse
+
+OnFetch = Callable[[int, int], None]
+"""Told while weights come from the hub: bytes that are here, and bytes in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,14 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChosenAdapter:
+    """An adapter that a prompt names, and the file it is."""
+
+    use: AdapterUse
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineState:
     """Where an engine computes, in which number format large models do, and the ids of the checkpoints in memory."""
 
@@ -52,16 +65,20 @@ class Engine(Protocol):
         self,
         request: ResolvedRequest,
         prompts: tuple[str, str],
+        adapters: Sequence[ChosenAdapter] = (),
         *,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
+        on_fetch: OnFetch = ...,
     ) -> Picture:
-        """Make the one picture of a `single` recipe. `prompts` are the texts as run: (prompt, negative prompt).
+        """Make the one picture of a `single` recipe. `prompts` are the texts as run, without tags: (prompt, negative
+        prompt); `adapters` are those that the recipe's prompt names.
 
         Raises:
-            JobCancelled: within one step of `cancelled()` turning true.
+            JobCancelled: within one step of `cancelled()` turning true, within a second while weights are fetched.
             GenerationFailed: values that are not finite.
-            NotFound, CorruptModel, DownloadFailed: the checkpoint cannot be loaded.
+            NotFound, CorruptModel, DownloadFailed, StorageFailed: the checkpoint cannot be had.
+            Incompatible: an adapter does not fit it.
         """
         ...
 

@@ -1,11 +1,12 @@
 """Which device and number format to compute in, decided by what is here and, on CPUs, by a short measurement."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from studio.domain.errors import InvalidRequest
 
@@ -58,6 +59,23 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def in_float32(*modules: nn.Module) -> Iterator[None]:
+    """Let modules compute in float32 for a while: it holds every number of half precision, so all bits come back."""
+    before = [next(module.parameters()).dtype for module in modules]
+    _convert(modules, [torch.float32] * len(modules))
+    try:
+        yield
+    finally:
+        _convert(modules, before)
+
+
+def _convert(modules: Sequence[nn.Module], dtypes: Sequence[torch.dtype]) -> None:
+    with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode could never be trained again
+        for module, dtype in zip(modules, dtypes, strict=True):
+            module.to(dtype)
 
 
 def _automatic_dtype(name: str) -> torch.dtype:

@@ -1,5 +1,8 @@
-"""How much memory a piece of work took at most."""
+"""How much memory a piece of work took at most, and giving back what nobody holds any more."""
 
+import ctypes
+import gc
+import sys
 from pathlib import Path
 
 import psutil
@@ -35,6 +38,18 @@ class PeakMemory:
             return torch.cuda.max_memory_allocated(self._device) / 2**20
         self.note()
         return _counted_peak_mb() if self._is_counted else self._noted
+
+
+def release_memory() -> None:
+    """Give memory that is no longer in use back to the system. The C library keeps freed memory for itself otherwise,
+    and a process that changes checkpoints grows with each."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other C libraries give back by themselves
+        if trim is not None:
+            trim(0)
 
 
 def _reset_peak() -> bool:

@@ -9,13 +9,7 @@ from diffusers import AutoencoderTiny
 from PIL import Image
 from torch import Tensor
 
-LATENT_RGB = (
-    (0.3512, 0.2297, 0.3227),
-    (0.3250, 0.4974, 0.2350),
-    (-0.2829, 0.1762, 0.2721),
-    (-0.2120, -0.2616, -0.7177),
-)
-"""Linear map from SD 1.x latents to RGB in about [-1, 1], as used across the field when no tiny decoder is at hand."""
+from studio.domain.catalogue import Family
 
 
 class DenoisedWatch:
@@ -64,17 +58,18 @@ def estimate_denoised(
     return (sample - sigma * model_output) / max(alpha, 1e-4)
 
 
-def preview_decoder(tiny_vae: AutoencoderTiny | None) -> Callable[[Tensor], Image.Image]:
-    """A function from latents `(1, 4, h, w)` to a small picture: by the tiny decoder, else a linear map."""
+def preview_decoder(tiny_vae: AutoencoderTiny | None, family: Family) -> Callable[[Tensor], Image.Image]:
+    """A function from latents `(1, 4, h, w)` to a small picture: by the tiny decoder, else by the linear map of
+    `family`."""
 
     def decode(latents: Tensor) -> Image.Image:
         with torch.inference_mode():
             if tiny_vae is not None:
                 pixels = tiny_vae.decode(latents.to(tiny_vae.dtype)).sample[0]
             else:
-                pixels = torch.einsum(
-                    "chw,cr->rhw", latents[0].float(), torch.tensor(LATENT_RGB, device=latents.device)
-                )
+                rows = (family.latent_rgb, family.latent_rgb_bias)
+                linear, bias = (torch.tensor(numbers, device=latents.device) for numbers in rows)
+                pixels = torch.einsum("chw,cr->rhw", latents[0].float(), linear) + bias[:, None, None]
             array = pixels.float().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
         image = Image.fromarray(np.ascontiguousarray(array))
         return (

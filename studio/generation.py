@@ -4,16 +4,19 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
-from engines.base import Engine, EngineState, Picture, Step
+from engines.base import Engine, EngineState, OnFetch, Picture, Step
+from studio.adapters import AdapterService
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import JobCancelled
-from studio.domain.events import ImageReady, Progress
+from studio.domain.events import Fetching, ImageReady, Progress
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest, ResolvedRequest
+from studio.domain.tags import without_tags
 from studio.gallery import Gallery, NewImage
 from studio.job import Job
 from studio.jobs import JobRunner
@@ -47,8 +50,11 @@ class EngineHolder:
 class GenerationService:
     """Submits generation jobs and runs them."""
 
-    def __init__(self, catalogue: Catalogue, runner: JobRunner, gallery: Gallery, engine: EngineHolder) -> None:
+    def __init__(
+        self, catalogue: Catalogue, runner: JobRunner, gallery: Gallery, engine: EngineHolder, adapters: AdapterService
+    ) -> None:
         self._catalogue = catalogue
+        self._adapters = adapters
         self._runner = runner
         self._gallery = gallery
         self._engine = engine
@@ -58,10 +64,11 @@ class GenerationService:
         """Decide what is open, the seed included, and put the job in line.
 
         Raises:
-            InvalidRequest: values that do not fit each other or the checkpoint.
+            InvalidRequest: values, or adapters that the prompt names, that do not fit each other or the checkpoint.
             QueueFull: too much is waiting.
         """
         resolved = self._catalogue.resolve(request)
+        self._adapters.check(resolved.prompt, self._catalogue.checkpoint(resolved.checkpoint))
         return self._runner.submit(KIND, resolved.model_dump(mode="json"), visitor)
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -73,7 +80,7 @@ class GenerationService:
             if index in done:
                 continue
             recipe = request.single(index)
-            picture = self.make(recipe, job.cancelled, reporter)
+            picture = self.make(recipe, job.cancelled, reporter, reporter.fetching)
             if job.cancelled():
                 raise JobCancelled
             record = self._gallery.save(picture.image, self._new_image(job, recipe, index, picture))
@@ -81,13 +88,25 @@ class GenerationService:
             job.emit(ImageReady, image_id=record.id, image_index=index)
         return {"num_images": request.num_images, "seconds": round(reporter.elapsed_s, 2)}
 
-    def make(self, recipe: ResolvedRequest, cancelled: Callable[[], bool], on_step: Callable[[Step], None]) -> Picture:
+    def make(
+        self,
+        recipe: ResolvedRequest,
+        cancelled: Callable[[], bool],
+        on_step: Callable[[Step], None],
+        on_fetch: OnFetch = lambda done_bytes, total_bytes: None,
+    ) -> Picture:
         """Make the picture of a `single` recipe without keeping it."""
-        return self._engine.get().generate(recipe, self.prompts(recipe), cancelled=cancelled, on_step=on_step)
+        adapters, hashes = self._adapters.chosen(recipe.prompt), self._adapters.hashes(recipe.prompt)
+        picture = self._engine.get().generate(
+            recipe, self.prompts(recipe), adapters, cancelled=cancelled, on_step=on_step, on_fetch=on_fetch
+        )
+        told = {"adapters": hashes} if hashes else {}
+        return replace(picture, environment=picture.environment | told)
 
     def prompts(self, recipe: ResolvedRequest) -> tuple[str, str]:
-        """The prompt and negative prompt as the model reads them."""
-        return self._catalogue.styled(recipe)
+        """The prompt and negative prompt as the model reads them: with the style's words, without adapters' tags."""
+        prompt, negative = self._catalogue.styled(recipe)
+        return without_tags(prompt), negative
 
     def preload(self) -> None:
         """Load the default checkpoint before anybody asks for it."""
@@ -119,6 +138,16 @@ class StepReporter:
         self._job = job
         self._pace = _Pace(num_images, done)
         self._previews = _Previews()
+        self._fetch: tuple[float, int] | None = None
+
+    def fetching(self, done_bytes: int, total_bytes: int) -> None:
+        """Tell of the weights on their way; the pace is that since the first word of them, so a resumed part counts
+        for nothing."""
+        now = time.monotonic()
+        started, first = self._fetch = self._fetch or (now, done_bytes)
+        pace = (done_bytes - first) / (now - started) if now > started else 0.0
+        eta_s = round((total_bytes - done_bytes) / pace, 1) if pace > 0 else None
+        self._job.emit(Fetching, done_bytes=done_bytes, total_bytes=total_bytes, eta_s=eta_s)
 
     def __call__(self, step: Step) -> None:
         self._job.emit(

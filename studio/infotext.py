@@ -19,6 +19,7 @@ from studio.domain.catalogue import Catalogue, SchedulerRow
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest, invalid_request, label, parse_request
+from studio.domain.tags import adapters_named
 
 SOFTWARE = f"flash-studio {__version__}"
 NEGATIVE = "Negative prompt:"
@@ -41,7 +42,8 @@ _FIELD_OF_KEY = {
 
 
 def infotext(record: ImageRecord, catalogue: Catalogue) -> str:
-    """What A1111-family tools show for `record`; the prompts are those the model read."""
+    """What A1111-family tools show for `record`: the prompts as the model read them, and the tags of adapters, which
+    those tools read themselves."""
     recipe = record.recipe
     sampler, schedule = _a1111_names(recipe.scheduler, catalogue)
     settings = {
@@ -54,11 +56,13 @@ def infotext(record: ImageRecord, catalogue: Catalogue) -> str:
         "Model hash": record.environment.get("checkpoint_sha256", "")[:10],
         "Model": recipe.checkpoint,
         "RNG": "CPU",
+        "Lora hashes": record.environment.get("adapters", ""),
         "Version": SOFTWARE,
     }
+    prompt = " ".join([record.prompt_as_run, *(use.tag for use in adapters_named(recipe.prompt))])
     negative = f"\n{NEGATIVE} {record.negative_as_run}" if record.negative_as_run else ""
     pairs = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value)
-    return f"{record.prompt_as_run}{negative}\n{pairs}".strip()
+    return f"{prompt}{negative}\n{pairs}".strip()
 
 
 def parse_infotext(text: str) -> dict[str, str]:

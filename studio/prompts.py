@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from engines.pocket.grammar import backgrounds_named, unknown_words
 from studio.domain.catalogue import Checkpoint, Style
+from studio.domain.tags import without_tags
 
 
 def remarks(checkpoint: Checkpoint, style: Style, prompt: str) -> str:
@@ -11,6 +12,7 @@ def remarks(checkpoint: Checkpoint, style: Style, prompt: str) -> str:
     knows."""
     if not checkpoint.is_pocket:
         return ""
+    prompt = without_tags(prompt)
     said = [unlearnt(unknown_words(prompt), checkpoint.title)]
     named = backgrounds_named(prompt)
     if named and backgrounds_named(style.template) - named:

@@ -65,7 +65,8 @@ class ReproductionService:
             raise NotFound("The file of this picture is gone.", "Generate it again from its settings.")
         with Image.open(path) as file:
             original = file.convert("RGB")
-        made = self._generation.make(record.recipe, job.cancelled, StepReporter(job))
+        reporter = StepReporter(job)
+        made = self._generation.make(record.recipe, job.cancelled, reporter, reporter.fetching)
         now = _told(*self._generation.prompts(record.recipe), made.environment)
         verdict = compare(original, made.image, told_by(record), now)
         return {"judgement": verdict.judgement, "sentence": verdict.sentence(), "changed": verdict.changed}

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from engines.base import Engine
+from lora_registry.store import AdapterStore
+from studio.adapters import AdapterService
+from studio.checkpoints import OwnCheckpoints
 from studio.domain.catalogue import Catalogue
 from studio.domain.images import ImageRecord
 from studio.domain.request import parse_request
@@ -22,6 +25,8 @@ class Services:
 
     settings: Settings
     catalogue: Catalogue
+    own_checkpoints: OwnCheckpoints
+    adapters: AdapterService
     ledger: Ledger
     runner: JobRunner
     gallery: Gallery
@@ -68,17 +73,22 @@ def open_services(
     """
     settings = settings or Settings.from_environment()
     catalogue = Catalogue.load(CATALOGUE_PATH)
+    own_checkpoints = OwnCheckpoints(settings.models_dir, catalogue)
+    own_checkpoints.refresh()
     ledger = Ledger(settings.ledger_url)
     gallery = Gallery(settings.images_dir, ledger, catalogue)
     gallery.reconcile()
     runner = JobRunner(ledger, queue=queue, max_queued=settings.max_queued)
     holder = engine or EngineHolder(lambda: load_engine(settings, catalogue))
-    generation = GenerationService(catalogue, runner, gallery, holder)
+    adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir)
+    generation = GenerationService(catalogue, runner, gallery, holder, adapters)
     reproduction = ReproductionService(runner, gallery, generation)
     runner.start()
     return Services(
         settings=settings,
         catalogue=catalogue,
+        own_checkpoints=own_checkpoints,
+        adapters=adapters,
         ledger=ledger,
         runner=runner,
         gallery=gallery,

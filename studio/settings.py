@@ -33,8 +33,12 @@ class Settings(BaseModel):
 
     @property
     def models_dir(self) -> Path:
-        """Diffusers folders dropped here by hand, each under its id in the catalogue."""
+        """Checkpoints, downloaded or dropped here by hand: diffusers folders and single .safetensors files."""
         return self.data_dir / "models"
+
+    @property
+    def adapters_dir(self) -> Path:
+        return self.data_dir / "adapters"
 
     @property
     def ledger_url(self) -> str:

@@ -6,19 +6,20 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from studio.domain.events import TERMINAL, Event, ImageReady, Progress
+from studio.domain.events import TERMINAL, Event, Fetching, ImageReady, Progress
 
 IDLE_S = 1.0
 """How often a waiting reader looks around (`on_idle`), in seconds."""
 
 EventT = TypeVar("EventT", bound=Event)
+_NEWEST = (Fetching, Progress)
 
 
 class EventStream:
     """Events with rising indexes; the terminal one, of which there is at most one, is the last.
 
-    Only the newest Progress is kept, so that a stream stays small however long its job. `is_stopped` tells readers
-    that nothing will come for now, `on_idle` is called now and then while they wait.
+    Only the newest progress, of a download or of a picture, is kept, so that a stream stays small however long its job.
+    `is_stopped` tells readers that nothing will come for now, `on_idle` is called now and then while they wait.
     """
 
     def __init__(self, job_id: str, is_stopped: Callable[[], bool], on_idle: Callable[[], None]) -> None:
@@ -49,8 +50,8 @@ class EventStream:
         with self._changed:
             event = event_type(job_id=self._job_id, index=self._next_index, time=time.time(), **values)
             if self._terminal() is None and not self._has_image(event):
-                if isinstance(event, Progress):
-                    self._events = [old for old in self._events if not isinstance(old, Progress)]
+                if isinstance(event, _NEWEST):
+                    self._events = [old for old in self._events if not isinstance(old, _NEWEST)]
                 self._events.append(event)
                 self._next_index += 1
                 self._changed.notify_all()

@@ -41,6 +41,7 @@ class Ask:
     drop_note: gr.HTML
     random_seed: gr.Button
     reuse_seed: gr.Button
+    settings: gr.Column
 
     @property
     def outputs(self) -> list[Component]:
@@ -52,7 +53,7 @@ class Ask:
         """Set every control from request fields; what is missing or does not fit the model takes its default. `note`
         and what was left out, already or here, are said where pictures are dropped."""
         checkpoint = self.checkpoint(values.get("checkpoint"))
-        settings, unfit = self.settings(values, checkpoint)
+        settings, unfit = self.fitted(values, checkpoint)
         refused = [*left_out, *unfit]
         updates = self._model_updates(checkpoint, settings)
         for name in ("prompt", "num_inference_steps", "guidance_scale", "scheduler", "seed", "num_images"):
@@ -66,7 +67,7 @@ class Ask:
         updates[self.drop_note] = controls.warning_html(text.strip()) if text else ""
         return updates
 
-    def settings(self, values: Mapping[str, Any], checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
+    def fitted(self, values: Mapping[str, Any], checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
         """A value for every control, and what was refused because `checkpoint` cannot use it."""
         settings = {**self.defaults(checkpoint), **{k: v for k, v in values.items() if v is not None}}
         settings["checkpoint"] = checkpoint.id
@@ -113,6 +114,11 @@ class Ask:
             return self.catalogue.checkpoint(checkpoint_id or self.catalogue.default_checkpoint)
         except NotFound:
             return self.catalogue.checkpoint(self.catalogue.default_checkpoint)
+
+    def models(self, **changes: Any) -> Updates:
+        """The models to choose from: one's own may have come since the page was built."""
+        choices = controls.checkpoint_choices(self.catalogue)
+        return {self.form["checkpoint"]: gr.Dropdown(choices=choices, **changes)}
 
     def warn(self, values: Mapping[str, Any]) -> str:
         """The warning about what the model will make nothing of (HTML, "" for none)."""
@@ -178,7 +184,7 @@ class Ask:
         choices = controls.style_choices(self.catalogue, checkpoint)
         shape = controls.shape_of(settings["width"], settings["height"], checkpoint)
         return {
-            self.form["checkpoint"]: checkpoint.id,
+            **self.models(value=checkpoint.id),
             self.form["style"]: gr.Dropdown(choices=choices, value=settings["style"]),
             self.form["width"]: gr.Slider(value=settings["width"], **limits),
             self.form["height"]: gr.Slider(value=settings["height"], **limits),
@@ -211,7 +217,7 @@ def build_ask(catalogue: Catalogue) -> Ask:
             generate = gr.Button("Generate", variant="primary", elem_id="generate", scale=3, min_width=120)
             stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, scale=1, min_width=80)
         examples = build_chips(checkpoint.examples, _EXAMPLES, "examples")
-    with gr.Column(min_width=320, elem_id="settings"):
+    with gr.Column(min_width=320, elem_id="settings") as settings:
         slots.add(
             "checkpoint", controls.build_choice("checkpoint", controls.checkpoint_choices(catalogue), checkpoint.id)
         )
@@ -245,6 +251,7 @@ def build_ask(catalogue: Catalogue) -> Ask:
         drop_note=drop_note,
         random_seed=random_seed,
         reuse_seed=reuse_seed,
+        settings=settings,
     )
 
 

@@ -125,7 +125,7 @@ def shape_of(width: float | None, height: float | None, checkpoint: Checkpoint) 
 
 def checkpoint_note(checkpoint: Checkpoint) -> str:
     """What the model understands, what it may be used for and what it needs (HTML)."""
-    needs = f"download {checkpoint.download_gb:g} GB, once" if checkpoint.download_gb else "included, no download"
+    needs = f"download {checkpoint.download_gb:g} GB, once" if checkpoint.download_gb else "no download"
     facts = f"Licence {checkpoint.licence} · native size {checkpoint.native_size} px · {needs}"
     return f'<p class="note">{html.escape(checkpoint.note)}</p>{note(facts)}'
 

@@ -9,12 +9,13 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.domain.errors import InvalidRequest, NotFound, StudioError
-from studio.domain.events import Cancelled, Event, Failed, Finished, ImageReady, Progress, Queued, Started
+from studio.domain.events import Cancelled, Event, Failed, Fetching, Finished, ImageReady, Progress, Queued, Started
 from studio.domain.images import ImageRecord
 from studio.generation import KIND
 from studio.job import Job
 from studio.services import Services
 from tabs import views
+from tabs.adapters import build_adapters
 from tabs.ask import Ask, build_ask
 from tabs.handlers import FORM, QUIET, Updates, guarded, moments
 from tabs.result import MAX_RECENT, Result, build_result, toggle_star
@@ -55,9 +56,9 @@ class GenerateTab:
 
     def on_load(self, token: Any, saved: Any, recent: Any) -> Updates:
         """Inputs: what the browser kept. Outputs: everything, as it was before the reload."""
+        self.services.own_checkpoints.refresh()
         updates: Updates = {self.token: token if is_token(token) else new_token()}
-        if isinstance(saved, dict):
-            updates |= self.ask.fill(saved)
+        updates |= self.ask.fill(saved) if isinstance(saved, dict) else self.ask.models()
         jobs = self.active(token)  # before the pictures: what ends in between is found there
         latest = self.services.gallery.find(visitor=visitor_of(token), limit=MAX_RECENT) if is_token(token) else []
         kept = recent if isinstance(recent, list) else []
@@ -154,6 +155,8 @@ class GenerateTab:
                 return self.result.clear(views.waiting(event.ahead)) | stop
             case Started():
                 return self.result.clear(views.starting()) | stop
+            case Fetching():
+                return {stage: views.fetching(event)}
             case Progress():
                 return {stage: views.progress(event)}
             case ImageReady():
@@ -215,6 +218,8 @@ def build_generate(services: Services) -> GenerateTab:
     """Lay out both columns and wire them."""
     with gr.Row(elem_id="generate-columns"):
         ask = build_ask(services.catalogue)
+        with ask.settings:
+            adapters = build_adapters(services)
         with gr.Column(min_width=320, elem_id="result"):
             result = build_result(services.catalogue, services.gallery)
     tab = GenerateTab(
@@ -228,6 +233,7 @@ def build_generate(services: Services) -> GenerateTab:
         settled=gr.State(None),
     )
     ask.wire()
+    adapters.wire(ask.form["prompt"], ask.form["checkpoint"], ask.warning.settle)
     _wire_jobs(tab)
     _wire_result(tab)
     return tab

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.domain.errors import StudioError
-from studio.domain.events import Cancelled, Failed, Finished, Progress, Queued, Started
+from studio.domain.events import Cancelled, Failed, Fetching, Finished, Progress, Queued, Started
 from studio.domain.images import ImageRecord
 from studio.infotext import infotext
 from studio.reproduction import KIND as REPRODUCE
@@ -173,6 +173,8 @@ class LibraryTab:
                         yield {**busy, self.verdict: views.verdict(f"{views.place_in_line(ahead)} …", "busy")}
                     case Started():
                         yield {**busy, self.verdict: views.verdict("Making it again …", "busy")}
+                    case Fetching():
+                        yield {**busy, self.verdict: views.verdict(views.fetching_line(event), "busy")}
                     case Progress():
                         yield {**busy, self.verdict: views.verdict(views.progress_line(event), "busy")}
                     case Finished(summary=summary):

@@ -39,6 +39,15 @@ def build_routes(services: Services) -> list[Route]:
             return PlainTextResponse("There is no such picture.", status_code=404)
         return Response(content, media_type="image/webp", headers=_FOREVER)
 
+    def adapter_preview(request: Request) -> Response:
+        try:
+            path = services.adapters.store.preview_path(request.path_params["adapter_id"])
+        except StudioError as error:
+            return PlainTextResponse(str(error), status_code=404)
+        if path is None:
+            return PlainTextResponse("This adapter has no preview.", status_code=404)
+        return FileResponse(path, media_type="image/png", headers={"X-Content-Type-Options": "nosniff"})
+
     def health(_: Request) -> Response:
         state = services.generation.engine_state()
         loaded = list(state.loaded) if state else []
@@ -47,6 +56,7 @@ def build_routes(services: Services) -> list[Route]:
     return [
         Route("/pictures/{image_id:str}.png", picture),
         Route("/pictures/{image_id:str}/thumb", thumb),
+        Route("/adapters/{adapter_id:str}/preview", adapter_preview),
         Route("/health", health),
     ]
 

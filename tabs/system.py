@@ -32,7 +32,9 @@ class SystemTab:
 
     def on_show(self, token: Any) -> dict[Component, str]:
         """Input: the visitor's token. Outputs: the tables as of now."""
+        refused = self.services.own_checkpoints.refresh()
         rows = {row.title: model_line(row) for row in self.services.catalogue.checkpoints}
+        rows |= {found.name: f"Left out: {found.error}" for found in refused}
         return {
             self.machine: views.definitions(self.machine_rows(), "facts facts-all"),
             self.models: views.definitions(rows, "facts facts-all"),
@@ -82,6 +84,8 @@ def version(package: str) -> str:
 def model_line(row: Checkpoint) -> str:
     """What a model is, needs and allows."""
     needs = f"Download of {row.download_gb:g} GB on first use" if row.download_gb else "Included"
+    if row.is_own:
+        return f"{row.note} Draws at {row.native_size} px."
     return f"{row.note} {needs}; licence {row.licence}."
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from studio.domain.catalogue import Catalogue, Checkpoint, SchedulerRow, Style
 from studio.domain.errors import NotFound
-from studio.domain.events import Progress
+from studio.domain.events import Fetching, Progress
 from studio.domain.images import ImageRecord
 from tabs.widgets import as_json
 
@@ -45,6 +45,22 @@ def place_in_line(ahead: int) -> str:
 
 def starting() -> str:
     return as_json(phase="running", line="Getting the model ready …", announce="Started")
+
+
+def fetching(event: Fetching) -> str:
+    """The model on its way from the hub."""
+    return as_json(
+        phase="running",
+        line=fetching_line(event),
+        announce="Fetching the model",
+        percent=round(100 * event.done_bytes / max(1, event.total_bytes), 1),
+    )
+
+
+def fetching_line(event: Fetching) -> str:
+    """ "Fetching the model, this once: 1.2 of 4.3 GB · 5 min left" """
+    left = "" if event.eta_s is None else f" · {duration(event.eta_s)} left"
+    return f"Fetching the model, this once: {event.done_bytes / 1e9:.1f} of {event.total_bytes / 1e9:.1f} GB{left}"
 
 
 def progress(event: Progress) -> str:

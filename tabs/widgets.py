@@ -1,4 +1,4 @@
-"""Three small elements that Gradio lacks: the stage, a grid of pictures, and chips.
+"""Small elements that Gradio lacks: the stage, a grid of pictures, chips, and cards.
 
 Each is a `gr.HTML` whose markup never changes: a script (tabs/assets) writes text and attributes from the value, which
 is a JSON text, so nothing that a person typed is ever parsed as HTML, and nothing flickers or jumps.
@@ -33,6 +33,12 @@ def build_pictures(value: str, elem_id: str) -> gr.HTML:
 def build_chips(texts: tuple[str, ...], label: str, elem_id: str) -> gr.HTML:
     """A row of small buttons. Its `pick` event carries a `text`."""
     return _build("chips", chips(texts, label), elem_id)
+
+
+def build_cards(value: str, elem_id: str) -> gr.HTML:
+    """A list of things to choose, each with a picture and two lines; see `tabs.adapters`. Its `pick` event carries an
+    `id`."""
+    return _build("cards", value, elem_id)
 
 
 def build_signal(elem_id: str) -> gr.HTML:

@@ -5,6 +5,7 @@ import sys
 from typing import NoReturn
 
 from studio import __version__
+from studio.domain.adapter import MAX_LORA_SCALE
 from studio.domain.catalogue import Catalogue
 from studio.domain.request import GenerationRequest, ResolvedRequest, bounds, label
 
@@ -39,17 +40,21 @@ def build_parser(catalogue: Catalogue) -> Parser:
         prog="python -m studio", description="Flash Studio without its page.", epilog=_EPILOG, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"Flash Studio {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="generate | models | serve")
+    commands = parser.add_subparsers(dest="command", metavar="generate | models | adapters | serve")
     generate = commands.add_parser(
         "generate", help="make pictures", description="Make pictures; their paths are printed as they are finished.",
         epilog=_EPILOG, allow_abbrev=False,
     )  # fmt: skip
     _add_request(generate, catalogue)
     _add_output(generate)
-    models = commands.add_parser(
-        "models", help="list the models", description="List the models: what they are and where.", allow_abbrev=False
-    )
-    models.add_argument("--json", action="store_true", help="print one JSON list")
+    _add_models(commands.add_parser(
+        "models", help="list the models, or build a stand-in",
+        description="List the models: what they are and where.", allow_abbrev=False,
+    ), catalogue)  # fmt: skip
+    _add_adapters(commands.add_parser(
+        "adapters", help="list, inspect and keep adapters (LoRA)",
+        description="Adapters (LoRA files): name one in a prompt as <lora:ID:0.8>.", allow_abbrev=False,
+    ))  # fmt: skip
     serve = commands.add_parser(
         "serve", help="open the page", description="Open the page, as `python app.py` does.", allow_abbrev=False
     )
@@ -61,7 +66,8 @@ def build_parser(catalogue: Catalogue) -> Parser:
 def request_values(options: argparse.Namespace) -> dict[str, object]:
     """The fields of the request that were given."""
     given = {field: getattr(options, field) for field in FLAGS if hasattr(options, field)}
-    return {"prompt": options.prompt, **given}
+    tags = (f"<lora:{text}>" for text in options.lora)
+    return {"prompt": " ".join([options.prompt, *tags]) if options.prompt.strip() else "", **given}
 
 
 def flag(field: str | None) -> str:
@@ -81,6 +87,40 @@ def _add_request(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
             default=argparse.SUPPRESS,
             help=_help(field, catalogue),
         )
+    parser.add_argument(
+        "--lora", action="append", default=[], metavar="ID[:SCALE]",
+        help=f"An adapter and how much of it, -{MAX_LORA_SCALE:g} to {MAX_LORA_SCALE:g} (1: as it was trained); may "
+        "be given several times. The same as <lora:ID:SCALE> in the prompt.",
+    )  # fmt: skip
+
+
+def _add_adapters(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="list | show | add | rename | remove")
+    listing = actions.add_parser("list", help="what adapters there are", allow_abbrev=False)
+    show = actions.add_parser("show", help="what one is, and where it fits", allow_abbrev=False)
+    add = actions.add_parser("add", help="copy a .safetensors file into the store", allow_abbrev=False)
+    rename = actions.add_parser("rename", help="give one another name", allow_abbrev=False)
+    remove = actions.add_parser("remove", help="delete one for good", allow_abbrev=False)
+    add.add_argument("file", help="the .safetensors file")
+    add.add_argument("--name", help="its name in the store (default: the file's)")
+    for action in (show, rename, remove):
+        action.add_argument("adapter", metavar="ID")
+    show.add_argument("--model", metavar="ID", help="also say whether it fits this model")
+    rename.add_argument("name", help="the new name")
+    for action in (listing, show):
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_models(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    actions = parser.add_subparsers(dest="action", metavar="build-random")
+    build = actions.add_parser(
+        "build-random", help="write a full-size checkpoint with random weights",
+        description="Write a full-size checkpoint with random weights into the models folder: for measuring speed and "
+        "memory, which do not depend on what weights know.", allow_abbrev=False,
+    )  # fmt: skip
+    build.add_argument("family", choices=[family.id for family in catalogue.families])
+    build.add_argument("--name", help="its id among the models (default: random-FAMILY)")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,8 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from studio.cli import generate, models
+from studio.checkpoints import OwnCheckpoints
+from studio.cli import adapters, generate, models
 from studio.cli.arguments import build_parser, complain
 from studio.cli.report import DONE, FAILED, STOPPED, WRONG
 from studio.domain.catalogue import Catalogue
@@ -40,10 +41,16 @@ def main(argv: Sequence[str] | None = None, engine: EngineHolder | None = None) 
 
 
 def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder | None) -> int:
-    if options.command == "models":
-        return models.run(catalogue, Settings.from_environment(), as_json=options.json)
     if options.command == "serve":
         return _serve(options.port, options.share)
+    settings = Settings.from_environment()
+    refused = OwnCheckpoints(settings.models_dir, catalogue).refresh()
+    if options.command == "models" and options.action == "build-random":
+        return models.build_random(options.family, options.name, settings)
+    if options.command == "models":
+        return models.run(catalogue, settings, refused, as_json=options.json)
+    if options.command == "adapters":
+        return adapters.run(options, catalogue, settings)
     # An error that a person is meant to read comes with the job's end; the log is for who looks for more.
     level = logging.INFO if options.verbose else logging.CRITICAL
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")

@@ -1,15 +1,23 @@
-"""`models`: what can draw, and what it takes to have it here. No model is opened."""
+"""`models`: what can draw, and what it takes to have it here, without opening any; and stand-ins of full size."""
 
 import json
+import re
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import try_to_load_from_cache
-
+from engines.downloads import cached
+from engines.places import local_place, sources_of
+from studio.checkpoints import Refused
 from studio.cli.report import DONE
 from studio.domain.catalogue import Catalogue, Checkpoint
+from studio.domain.errors import InvalidRequest, NotFound
+from studio.files import storage_errors
 from studio.settings import PROJECT_ROOT, Settings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +28,10 @@ class Place:
     folder: Path | None = None
 
 
-def run(catalogue: Catalogue, settings: Settings, *, as_json: bool) -> int:
-    """Print the list."""
+def run(catalogue: Catalogue, settings: Settings, refused: Sequence[Refused], *, as_json: bool) -> int:
+    """Print the list; what lies in the models folder and cannot be used is told on standard error."""
+    for found in refused:
+        print(f"left out: {found.error}", file=sys.stderr)
     rows = [(checkpoint, place(checkpoint, settings)) for checkpoint in catalogue.checkpoints]
     if as_json:
         default = catalogue.default_checkpoint
@@ -37,18 +47,35 @@ def run(catalogue: Catalogue, settings: Settings, *, as_json: bool) -> int:
     return DONE
 
 
+def build_random(family: str, name: str | None, settings: Settings) -> int:
+    """Write a full-size checkpoint of `family` with random weights into the models folder."""
+    name = name or f"random-{family}"
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{name!r} cannot be the id of a model.", "Use letters, digits, dots, dashes and underscores.", "name"
+        )
+    from engines.full_size import build_random  # imported here: torch takes seconds that the list need not wait for
+    from engines.quiet import quiet_libraries
+
+    quiet_libraries()
+    folder = settings.models_dir / name
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        build_random(family, folder, on_part=lambda part: print(f"{name}: {part} …", file=sys.stderr, flush=True))
+    print(folder)
+    return DONE
+
+
 def place(checkpoint: Checkpoint, settings: Settings) -> Place:
     """Where `checkpoint` is, looked for as `PipelinePool` does: models folder, catalogue folder, the hub's cache."""
-    dropped = settings.models_dir / checkpoint.id
-    if dropped.is_dir():
-        return Place(kind="here", folder=dropped)
-    if checkpoint.folder is not None:
-        folder = PROJECT_ROOT / checkpoint.folder
-        return Place(kind="embedded", folder=folder) if folder.is_dir() else Place(kind="missing")
-    index = try_to_load_from_cache(checkpoint.hub_id or "", "model_index.json")
-    if isinstance(index, str) and any((Path(index).parent / "unet").glob("*.safetensors")):
-        return Place(kind="here", folder=Path(index).parent)
-    return Place(kind="download")
+    try:
+        found = local_place(checkpoint, PROJECT_ROOT, settings.models_dir)
+    except NotFound:
+        return Place(kind="missing")
+    if found is not None:
+        return Place(kind="here" if found.parent == settings.models_dir else "embedded", folder=found)
+    in_cache = next(filter(None, map(cached, sources_of(checkpoint))), None)
+    return Place(kind="here", folder=in_cache) if in_cache else Place(kind="download")
 
 
 def _words(checkpoint: Checkpoint, where: Place) -> str:

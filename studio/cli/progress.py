@@ -6,7 +6,7 @@ import time
 
 from studio.cli.models import place
 from studio.domain.catalogue import Checkpoint
-from studio.domain.events import Event, Progress, Started
+from studio.domain.events import Event, Fetching, Progress, Started
 from studio.domain.images import ImageRecord
 from studio.settings import Settings
 
@@ -38,13 +38,16 @@ class Lines(Silent):
     def event(self, event: Event) -> None:
         if isinstance(event, Started):
             self.note(self._loading)
+        elif isinstance(event, Fetching):
+            self.progress(fetched(event), event.done_bytes / max(1, event.total_bytes))
         elif isinstance(event, Progress):
-            self.progress(event)
+            done = event.image_index * event.total + event.step
+            self.progress(position(event), done / (event.num_images * event.total))
 
-    def progress(self, event: Progress) -> None:
-        """Tell of a step."""
+    def progress(self, text: str, share: float) -> None:
+        """Tell how far it is, in words and as a share of the whole."""
         if time.monotonic() - self._said_at >= _LINE_EVERY_S:
-            self.note(position(event))
+            self.note(text)
 
     def picture(self, record: ImageRecord) -> None:
         self.note(f"Picture {record.image_index + 1}: seed {record.recipe.seed}, {record.seconds['total']:.1f} s.")
@@ -57,10 +60,9 @@ class Lines(Silent):
 class Bar(Lines):
     """One line at the bottom of a terminal: a bar, the picture, the step and the time left."""
 
-    def progress(self, event: Progress) -> None:
-        done = event.image_index * event.total + event.step
-        filled = round(_BAR_CELLS * done / (event.num_images * event.total))
-        line = f"[{'#' * filled}{'.' * (_BAR_CELLS - filled)}] {position(event)}"
+    def progress(self, text: str, share: float) -> None:
+        filled = round(_BAR_CELLS * share)
+        line = f"[{'#' * filled}{'.' * (_BAR_CELLS - filled)}] {text}"
         # A line that reaches the right edge would wrap, and could not be cleared.
         self._write(_CLEAR + line[: shutil.get_terminal_size().columns - 1])
 
@@ -83,6 +85,12 @@ def choose_reporter(checkpoint: Checkpoint, settings: Settings, *, is_quiet: boo
     if place(checkpoint, settings).kind == "download":
         loading = f"Fetching {checkpoint.title}, {checkpoint.download_gb:g} GB: this once."
     return (Bar if sys.stderr.isatty() else Lines)(loading)
+
+
+def fetched(event: Fetching) -> str:
+    """How much of a model is here."""
+    text = f"{event.done_bytes / 1e9:.1f} of {event.total_bytes / 1e9:.1f} GB"
+    return text if event.eta_s is None else f"{text}, {_duration(event.eta_s)} left"
 
 
 def position(event: Progress) -> str:

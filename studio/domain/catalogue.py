@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.request import MAX_SEED, RANDOM_SEED, GenerationRequest, ResolvedRequest, label
@@ -25,18 +25,27 @@ class _Row(BaseModel):
 
 
 class Family(_Row):
-    """A generation of Stable Diffusion whose checkpoints share their shapes."""
+    """A generation of Stable Diffusion whose checkpoints share their shapes.
+
+    `latent_rgb` `(4, 3)` and its bias map scaled latents to RGB in about [-1, 1]. Sizes are in pixels.
+    """
 
     text_length: int
     vae_scale_factor: int
     latent_channels: int
+    latent_rgb: tuple[tuple[float, float, float], ...]
+    latent_rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    native_size: int
+    max_size: int
+    default_guidance: float
 
 
 class Checkpoint(_Row):
     """Weights of a family: where they are, what they expect, and what they may be used for."""
 
     family: str
-    prediction_type: PredictionType
+    prediction_type: PredictionType | None
+    """None while a file of one's own does not say; it is measured when it is loaded."""
     native_size: int
     min_size: int
     max_size: int
@@ -48,8 +57,18 @@ class Checkpoint(_Row):
     folder: str | None = None
     """A diffusers folder, relative to the project root."""
     hub_id: str | None = None
+    revision: str | None = None
+    """Of `hub_id`; None for its main branch."""
+    mirrors: tuple[str, ...] = ()
+    """Where the same weights lie if `hub_id` is gone, in order."""
+    vae_hub_id: str | None = None
+    """A repository whose root holds a better autoencoder for it."""
     download_gb: float | None = None
+    half_gb: float | None = None
+    """As `download_gb`, in half precision; None where the hub has no such files."""
     is_pocket: bool = False
+    is_own: bool = False
+    """Found in the models folder; no row of the file."""
     examples: tuple[str, ...] = ()
 
 
@@ -77,20 +96,30 @@ _RowT = TypeVar("_RowT", bound=_Row)
 
 
 class Catalogue(BaseModel):
-    """All rows, looked up by id."""
+    """All rows, looked up by id. `rows` are the checkpoints of the file; a person's own come and go beside them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     default_checkpoint: str
     families: tuple[Family, ...]
-    checkpoints: tuple[Checkpoint, ...]
+    rows: tuple[Checkpoint, ...] = Field(alias="checkpoints")
     schedulers: tuple[SchedulerRow, ...]
     styles: tuple[Style, ...]
+    _own: tuple[Checkpoint, ...] = PrivateAttr(default=())
 
     @classmethod
     def load(cls, path: Path) -> "Catalogue":
         """Read and validate a catalogue file."""
         return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Every checkpoint that can be asked for."""
+        return (*self.rows, *self._own)
+
+    def set_own(self, checkpoints: tuple[Checkpoint, ...]) -> None:
+        """Put these beside the rows of the file, in place of those of the last time."""
+        self._own = checkpoints
 
     def family(self, family_id: str) -> Family:
         return _find(self.families, family_id, "family")
@@ -137,7 +166,7 @@ class Catalogue(BaseModel):
         )
 
     def styled(self, request: ResolvedRequest) -> tuple[str, str]:
-        """The prompt and negative prompt as the model reads them."""
+        """The prompt and negative prompt with the style's words around them."""
         style = self.style(request.style)
         negative = ", ".join(text for text in (request.negative_prompt, style.negative) if text)
         return style.template.replace("{prompt}", request.prompt), negative

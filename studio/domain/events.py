@@ -26,6 +26,15 @@ class Started(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fetching(Event):
+    """The model's weights come from the hub: `done_bytes` of `total_bytes` are here."""
+
+    done_bytes: int
+    total_bytes: int
+    eta_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress(Event):
     """`step` of `total` is done. `preview` is a PNG or JPEG of the picture so far (bytes), or None."""
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from engines.devices import Device
-from engines.pool import PipelinePool, check_folder, weights_sha256
+from engines.loading import weights_bytes
+from engines.pool import PipelinePool
 from studio.domain.catalogue import Catalogue
-from studio.domain.errors import CorruptModel, DownloadFailed, NotFound
+from studio.domain.errors import DownloadFailed, NotFound
 from studio.settings import PROJECT_ROOT
 
 POCKET = PROJECT_ROOT / "engines/pocket/weights/pocket-sd15"
@@ -36,7 +37,7 @@ def test_the_lease_puts_the_scheduler_back(catalogue: Catalogue, tmp_path: Path)
 def test_only_as_many_checkpoints_stay_as_fit(catalogue: Catalogue, tmp_path: Path) -> None:
     for name in ("sd15", "sd14"):
         shutil.copytree(POCKET, tmp_path / name)
-    pool = PipelinePool(PROJECT_ROOT, tmp_path, CPU, capacity=2)
+    pool = PipelinePool(PROJECT_ROOT, tmp_path, CPU, limit_bytes=int(2.5 * weights_bytes(POCKET, torch.float32)))
     for name in ("pocket-sd15", "sd15", "pocket-sd15", "sd14"):
         with pool.lease(catalogue.checkpoint(name)):
             pass
@@ -57,42 +58,6 @@ def test_a_missing_pocket_folder_says_how_to_build_it(catalogue: Catalogue, tmp_
     assert "engines.pocket.build" in caught.value.hint
 
 
-def test_pickled_weights_are_refused_before_anything_is_opened(tmp_path: Path) -> None:
-    folder = tmp_path / "evil"
-    shutil.copytree(POCKET, folder)
-    for path in (folder / "unet").glob("*.safetensors"):
-        path.unlink()
-    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
-    with pytest.raises(CorruptModel, match="pickle"):
-        check_folder(folder)
-
-
-def test_a_pickled_preview_decoder_is_refused_too(tmp_path: Path) -> None:
-    folder = tmp_path / "evil"
-    shutil.copytree(POCKET, folder)
-    for path in (folder / "tiny_vae").glob("*.safetensors"):
-        path.rename(path.with_suffix(".bin"))
-    with pytest.raises(CorruptModel, match=r"tiny_vae only has .*pickle"):
-        check_folder(folder)
-
-
-def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorruptModel, match=r"model_index\.json"):
-        check_folder(tmp_path)
-
-
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tiny_vae"])
-def test_truncated_weights_are_refused_in_one_sentence(catalogue: Catalogue, tmp_path: Path, part: str) -> None:
-    folder = tmp_path / "sd15"
-    shutil.copytree(POCKET, folder)
-    weights = next((folder / part).glob("*.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:5000])
-    pool = PipelinePool(PROJECT_ROOT, tmp_path, CPU, offline=True)
-    with pytest.raises(CorruptModel, match="cannot be loaded") as caught, pool.lease(catalogue.checkpoint("sd15")):
-        pass
-    assert str(tmp_path) not in str(caught.value)
-
-
 def test_offline_a_model_in_the_hubs_cache_is_still_used(
     catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,15 +70,3 @@ def test_offline_a_model_in_the_hubs_cache_is_still_used(
     pool = PipelinePool(PROJECT_ROOT, tmp_path / "models", CPU, offline=True)
     with pool.lease(checkpoint) as loaded:
         assert loaded.pipeline.unet.config.cross_attention_dim == 128
-
-
-def test_the_hash_of_a_checkpoint_changes_with_any_of_its_parts(tmp_path: Path) -> None:
-    hashes = set()
-    for touched in ("", "unet", "vae", "text_encoder"):
-        folder = tmp_path / (touched or "original")
-        shutil.copytree(POCKET, folder)
-        if touched:
-            weights = next((folder / touched).glob("*.safetensors"))
-            weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-        hashes.add(weights_sha256(folder))
-    assert len(hashes) == 4

@@ -8,6 +8,7 @@ from PIL import Image
 from studio.domain.catalogue import Catalogue
 from studio.domain.images import ImageRecord
 from studio.domain.request import MAX_SEED, ResolvedRequest
+from studio.domain.tags import without_tags
 from studio.gallery import NewImage
 from studio.settings import PROJECT_ROOT
 
@@ -60,9 +61,15 @@ def picture(seed: int = 7, size: int = 16) -> Image.Image:
     return Image.frombytes("RGB", (size, size), random.Random(seed).randbytes(size * size * 3))
 
 
+def as_run(made: ResolvedRequest) -> tuple[str, str]:
+    """The prompts as the model reads them."""
+    prompt, negative = CATALOGUE.styled(made)
+    return without_tags(prompt), negative
+
+
 def new_image(job_id: str = "job", image_index: int = 0, **changes: Any) -> NewImage:
     made = recipe(**changes)
-    prompt, negative = CATALOGUE.styled(made)
+    prompt, negative = as_run(made)
     return NewImage(
         job_id=job_id,
         visitor="local",
@@ -79,5 +86,5 @@ def new_image(job_id: str = "job", image_index: int = 0, **changes: Any) -> NewI
 def record(image_id: str = "id", made: ResolvedRequest | None = None, **changes: Any) -> ImageRecord:
     values = vars(new_image()) | {"id": image_id, "created_at": 1.5, "path": f"2026-11-21/{image_id}.png"}
     values |= {"pixels_sha256": "00" * 32, "recipe": made or recipe()}
-    values["prompt_as_run"], values["negative_as_run"] = CATALOGUE.styled(values["recipe"])
+    values["prompt_as_run"], values["negative_as_run"] = as_run(values["recipe"])
     return ImageRecord(**(values | changes))

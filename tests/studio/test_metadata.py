@@ -13,6 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from studio.domain.errors import InvalidRequest
+from studio.domain.images import ImageRecord
+from studio.domain.tags import adapters_named
 from studio.infotext import infotext, parse_infotext, request_from_infotext
 from studio.metadata import embed, pixels_sha256, read_record, read_settings
 from studio.provenance import TRAINED_ALGORITHMIC_MEDIA, XMP_KEY
@@ -40,6 +42,11 @@ def exif_comment(comment: bytes) -> bytes:
     head = b"Exif\0\0MM\0*" + struct.pack(">I", 8)
     pointer = struct.pack(">HHHIII", 1, 0x8769, 4, 1, 26, 0)
     return head + pointer + struct.pack(">HHHIII", 1, 0x9286, 7, len(comment), 44, 0) + comment
+
+
+def shown_prompt(made: ImageRecord) -> str:
+    """What A1111-family tools show: the prompt as it was read, and the adapters' tags."""
+    return " ".join([made.prompt_as_run, *(use.tag for use in adapters_named(made.recipe.prompt))]).strip()
 
 
 def test_settings_of_a_written_png_are_the_recipe(tmp_path: Path) -> None:
@@ -110,7 +117,7 @@ def test_infotext_comes_back_unless_a_prompt_looks_like_its_grammar() -> None:
         if re.search(r"^\s*Negative prompt:", made.prompt_as_run, re.MULTILINE):
             continue
         read += 1
-        assert found["Prompt"] == made.prompt_as_run.strip()
+        assert found["Prompt"] == shown_prompt(made)
         assert found["Negative prompt"] == made.negative_as_run.strip()
         assert (int(found["Seed"]), float(found["CFG scale"])) == (made.recipe.seed, made.recipe.guidance_scale)
         asked = request_from_infotext(infotext(made, CATALOGUE), CATALOGUE).request
@@ -254,7 +261,7 @@ def test_sd_parsers_reads_our_pictures(tmp_path: Path) -> None:
         path = tmp_path / f"{n}.png"
         path.write_bytes(embed(picture(), made, CATALOGUE))
         found = sd_parsers.ParserManager().parse(path)
-        assert found.full_prompt.split() == made.prompt_as_run.split()
+        assert found.full_prompt.split() == shown_prompt(made).split()
         assert found.full_negative_prompt.split() == made.negative_as_run.split()
         (sampler,) = found.samplers
         assert sampler.name == CATALOGUE.scheduler(made.recipe.scheduler).a1111_sampler

@@ -66,7 +66,7 @@ def test_a_picture_finished_while_nobody_looked_is_shown(tab: GenerateTab, keep:
 
 def test_settings_kept_by_another_version_do_no_harm(tab: GenerateTab) -> None:
     updates = tab.on_load(new_token(), {"prompt": "x", "checkpoint": "gone", "scheduler": "gone", "old": 1}, "junk")
-    assert updates[tab.ask.form["checkpoint"]] == "pocket-sd15"
+    assert updates[tab.ask.form["checkpoint"]].value == "pocket-sd15"
 
 
 def test_star_and_delete_reach_the_gallery(tab: GenerateTab, keep: Keep, services: Services) -> None:

@@ -1,8 +1,11 @@
+import shutil
+
 import gradio as gr
 import pytest
 
 from engines.base import EngineState
 from studio.services import Services
+from studio.settings import PROJECT_ROOT
 from tabs.system import SystemTab, build_system
 
 
@@ -24,3 +27,12 @@ def test_then_it_says_what_computes_and_what_is_in_memory(system: SystemTab, mon
         "Number format": "float32 (chosen automatically); pocket models always use float32",
         "In memory": "Pocket SD 1.5",
     }
+
+
+def test_models_of_ones_own_are_listed_and_what_is_left_out_says_why(system: SystemTab) -> None:
+    folder = system.services.settings.models_dir
+    shutil.copytree(PROJECT_ROOT / "engines/pocket/weights/pocket-sd15", folder / "my shapes")
+    (folder / "broken.safetensors").write_bytes(b"no weights")
+    table = system.on_show(None)[system.models]
+    assert "my shapes" in table and "Draws at 128 px" in table
+    assert "Left out: broken.safetensors is no .safetensors file" in table

@@ -1,52 +1,56 @@
-"""Put trained parts together as a standard diffusers folder whose files are all below 10 MB."""
+"""Put trained parts together as a standard diffusers folder of files below 10 MB, and take them out again."""
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
+    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from engines.pocket.build.denoiser import training_scheduler
-from engines.pool import TINY_VAE_FOLDER
+from engines.loading import TINY_VAE_FOLDER
+from engines.pocket.build.denoiser import Denoiser, training_scheduler
+from engines.pocket.build.recipes import Recipe
+from engines.pocket.build.text import Reader
 
 MAX_SHARD = "9MB"
 
 
-def save_pipeline(
-    folder: Path,
-    vae: AutoencoderKL,
-    unet: UNet2DConditionModel,
-    text_encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
-    tiny_vae: AutoencoderTiny | None = None,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What makes a pocket model, in float32 while it is trained."""
+
+    recipe: Recipe
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    reader: Reader
+
+    @property
+    def denoiser(self) -> Denoiser:
+        return Denoiser(unet=self.unet, reader=self.reader, prediction_type=self.recipe.prediction_type)
+
+
+def save_pipeline(folder: Path, parts: Parts, tiny_vae: AutoencoderTiny | None = None) -> None:
     """Write the parts to `folder` in float16, sharded; files of the model card are kept."""
-    pipeline = StableDiffusionPipeline(
-        vae=vae.half(),
-        text_encoder=text_encoder.half(),
-        tokenizer=tokenizer,
-        unet=unet.half(),
-        scheduler=DPMSolverMultistepScheduler.from_config(training_scheduler().config, use_karras_sigmas=True),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pipeline = _pipeline_of(parts)
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    # Training asked it for padded ids; the file is to say nothing of that.
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
+    # Training asked it for padded ids; the files are to say nothing of that.
+    backend = parts.reader.tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
     pipeline.save_pretrained(part, safe_serialization=True, max_shard_size=MAX_SHARD)
-    # Programs with an older tokenizer library read these two instead of tokenizer.json.
-    tokenizer.backend_tokenizer.model.save(str(part / "tokenizer"))
+    for tokenizer in part.glob("tokenizer*"):
+        # Programs with an older tokenizer library read these two instead of tokenizer.json.
+        backend.model.save(str(tokenizer))
     if tiny_vae is not None:
         tiny_vae.half().save_pretrained(part / TINY_VAE_FOLDER)
     for config in part.glob("*/config.json"):
@@ -59,14 +63,55 @@ def save_pipeline(
     part.rename(folder)
 
 
+def load_parts(folder: Path, recipe: Recipe) -> Parts:
+    """The parts of a pocket folder of that family in float32, to train them further."""
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    encoders = tuple(getattr(pipeline, plan.name).eval().requires_grad_(False) for plan in recipe.encoders)
+    reader = Reader(tokenizer=pipeline.tokenizer, encoders=encoders, is_sdxl=recipe.is_sdxl)
+    return Parts(recipe=recipe, vae=pipeline.vae, unet=pipeline.unet, reader=reader)
+
+
+def borrow_unet(unet: UNet2DConditionModel, lender: UNet2DConditionModel) -> float:
+    """Begin `unet` with what fits of another pocket UNet; gives the share of its parameters that did.
+
+    A 1 × 1 convolution fits a linear layer. Keys and values of a narrower text fit the first columns of wider ones,
+    and the other columns begin at zero: what the further text says is learnt.
+    """
+    mine, theirs, fitted = unet.state_dict(), lender.state_dict(), 0
+    for name, weight in mine.items():
+        other = theirs.get(name)
+        if other is None:
+            continue
+        if other.numel() == weight.numel():
+            weight.copy_(other.reshape(weight.shape))
+        elif name.endswith((".to_k.weight", ".to_v.weight")):
+            weight.zero_()[:, : other.shape[1]] = other
+        else:
+            continue
+        fitted += other.numel()
+    return fitted / sum(weight.numel() for weight in mine.values())
+
+
+def _pipeline_of(parts: Parts) -> DiffusionPipeline:
+    recipe, tokenizer = parts.recipe, parts.reader.tokenizer
+    config = training_scheduler(recipe.prediction_type).config
+    encoders = {plan.name: encoder.half() for plan, encoder in zip(recipe.encoders, parts.reader.encoders, strict=True)}
+    common = {
+        "vae": parts.vae.half(),
+        "unet": parts.unet.half(),
+        "tokenizer": tokenizer,
+        "scheduler": DPMSolverMultistepScheduler.from_config(config, use_karras_sigmas=True),
+        **encoders,
+    }
+    if recipe.is_sdxl:
+        return StableDiffusionXLPipeline(
+            **common, tokenizer_2=tokenizer, force_zeros_for_empty_prompt=False, add_watermarker=False
+        )
+    return StableDiffusionPipeline(**common, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
 def _forget_origin(config: Path) -> None:
     """Take out the folder that a part was once loaded from: it means nothing elsewhere."""
     values = json.loads(config.read_text(encoding="utf-8"))
     if values.pop("_name_or_path", None) is not None:
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def load_parts(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
-    """The four parts of a pocket folder in float32, to train them further."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
-    return pipeline.vae, pipeline.unet, pipeline.text_encoder, pipeline.tokenizer

@@ -20,11 +20,9 @@ MAX_LATENT_NOISE = 0.25
 the same everywhere among them, so unlike colours must lie well apart: with hardly any noise pink lay 0.11 from mint
 and red 0.17 from brown, and what was drawn there blurred or changed its colour."""
 SPREAD_WEIGHT = 0.5
-LATENT_STD = 1 / 0.18215
-"""Latents are scaled to this spread per channel, so that SD's own `scaling_factor` brings them to unit variance."""
 
 
-def new_autoencoder() -> AutoencoderKL:
+def new_autoencoder(size: int = 128, scaling_factor: float = 0.18215) -> AutoencoderKL:
     """An AutoencoderKL of factor 8 with 4 latent channels and 1.6 M parameters.
 
     Two norm groups: with many, each group normalises away the mean that carries a flat area's colour.
@@ -38,9 +36,9 @@ def new_autoencoder() -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=2,
-        sample_size=128,
+        sample_size=size,
         mid_block_add_attention=False,
-        scaling_factor=0.18215,
+        scaling_factor=scaling_factor,
     )
 
 
@@ -109,12 +107,13 @@ def reconstruction_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
 def normalise_latents(vae: AutoencoderKL, seed: int = 1, size: int = 128, batches: int = 16) -> None:
     """Fold a per-channel shift and scale into the 1×1 convolutions around the latents.
 
-    Afterwards every latent channel has mean 0 and standard deviation `LATENT_STD`; pictures stay the same.
+    Afterwards every latent channel has mean 0 and a standard deviation that the VAE's own `scaling_factor` brings to 1;
+    pictures stay the same.
     """
     rng = np.random.default_rng(seed)
     latents = torch.cat([vae.encode(picture_batch(rng, 16, size, None)).latent_dist.mode() for _ in range(batches)])
     mean = latents.mean(dim=(0, 2, 3))
-    factor = LATENT_STD / latents.std(dim=(0, 2, 3))
+    factor = 1 / (vae.config.scaling_factor * latents.std(dim=(0, 2, 3)))
     quant, post = vae.quant_conv, vae.post_quant_conv
     channels = len(mean)
     post.bias += post.weight[:, :, 0, 0] @ mean

@@ -1,23 +1,21 @@
 """Train the UNet of a pocket model on cached latents, with a text encoder that already reads."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from engines.pocket.build.autoencoder import to_pixels
+from engines.pocket.build.latents import LatentSet
 from engines.pocket.build.loop import Plan, Trainee, train
-from engines.pocket.build.text import tokenize
+from engines.pocket.build.text import Conditioning, Reader
 from engines.pocket.grammar import paraphrase
-from engines.pocket.sampling import sample_scene
-from engines.pocket.world import Scene, render
+from studio.domain.catalogue import PredictionType
 
 CAPTION_DROPOUT = 0.1
 PURE_NOISE_FROM = 960
@@ -30,21 +28,8 @@ SNR_FLOOR = 0.2
 there, and a plain ε loss hardly sees them: at t = 999 an error in ε counts 14 times in x₀."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LatentSet:
-    """The training scenes of a seed with their scaled latents `(N, 4, H/8, W/8)`, float16."""
-
-    scenes: tuple[Scene, ...]
-    latents: Tensor
-    seed: int
-
-    def pixels(self, picks: Iterable[int], size: int) -> Tensor:
-        """The pictures that the latents were made from, `(B, 3, H, W)` in [-1, 1]."""
-        return to_pixels([draw_scene(self.scenes[i], self.seed, int(i), size) for i in picks])
-
-
-def training_scheduler() -> DDPMScheduler:
-    """SD's noise: 1000 steps, scaled-linear betas from 0.00085 to 0.012, ε-prediction (Rombach et al., 2022)."""
+def training_scheduler(prediction_type: PredictionType = "epsilon") -> DDPMScheduler:
+    """SD's noise: 1000 steps, scaled-linear betas from 0.00085 to 0.012 (Rombach et al., 2022)."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -53,7 +38,7 @@ def training_scheduler() -> DDPMScheduler:
         clip_sample=False,
         steps_offset=1,
         timestep_spacing="leading",
-        prediction_type="epsilon",
+        prediction_type=prediction_type,
     )
 
 
@@ -63,76 +48,36 @@ def alphas_cumprod() -> Tensor:
     return training_scheduler().alphas_cumprod
 
 
-def new_unet(latent_size: int = 16, text_width: int = 128) -> UNet2DConditionModel:
-    """A UNet of three levels (16, 8 and 4 cells a side at 128 px) with attention in the two coarser ones.
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """A UNet with what it is told and what it predicts."""
 
-    Objects are two cells wide and more at 8 × 8, which is where words are bound to places; the finest level only draws
-    edges, and attention there would double the cost of a step.
-    """
-    unet = UNet2DConditionModel(
-        sample_size=latent_size,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(64, 128, 192),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=text_width,
-        attention_head_dim=4,
-        norm_num_groups=16,
-    )
-    _zero_outputs(unet)
-    return unet
+    unet: UNet2DConditionModel
+    reader: Reader
+    prediction_type: PredictionType = "epsilon"
 
-
-def cache_latents(vae: AutoencoderKL, path: Path, count: int, size: int, seed: int = 0) -> LatentSet:
-    """Draw `count` training scenes and encode them, or load what the same call left at `path`."""
-    scenes = tuple(scene_at(seed, index) for index in range(count))
-    key = f"{count}-{size}-{seed}"
-    if path.exists():
-        kept = torch.load(path, weights_only=True)
-        if kept["key"] == key:
-            return LatentSet(scenes=scenes, latents=kept["latents"], seed=seed)
-    chunks = []
-    with torch.no_grad():
-        for start in range(0, count, 32):
-            chunk = range(start, min(start + 32, count))
-            pixels = to_pixels([draw_scene(scenes[i], seed, i, size) for i in chunk])
-            latents = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
-            chunks.append(latents.half())
-    latents = torch.cat(chunks)
-    torch.save({"key": key, "latents": latents}, path)
-    return LatentSet(scenes=scenes, latents=latents, seed=seed)
-
-
-def scene_at(seed: int, index: int) -> Scene:
-    """The `index`-th training scene."""
-    return sample_scene(np.random.default_rng([seed, 2, index]))
-
-
-def draw_scene(scene: Scene, seed: int, index: int, size: int) -> np.ndarray:
-    """The `index`-th training picture, `(H, W, 3)` in [0, 255]."""
-    return np.asarray(render(scene, seed * 10_000_000 + index, size))
+    def predict(self, noisy: Tensor, timesteps: Tensor, told: Conditioning, time_ids: Tensor | None = None) -> Tensor:
+        """The prediction `(B, 4, h, w)`; `time_ids` `(B, 6)` are SDXL's micro-conditions."""
+        added = None if told.pooled is None else {"text_embeds": told.pooled, "time_ids": time_ids}
+        return self.unet(noisy, timesteps, told.embeds, added_cond_kwargs=added).sample
 
 
 def train_denoiser(
-    unet: UNet2DConditionModel,
-    encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
+    denoiser: Denoiser,
     data: LatentSet,
     work: Path,
     plan: Plan,
     batch_size: int = 32,
     on_log: Callable[[int, Trainee], None] | None = None,
 ) -> None:
-    """Train `unet` to the end of `plan`, resuming from `work`; leaves its moving average in place."""
+    """Train the UNet to the end of `plan`, resuming from `work`; leaves its moving average in place."""
+    unet = denoiser.unet
     # Plain matmul attention: the backward of CPU scaled-dot-product attention took 41 % of a step.
     unet.set_attn_processor(AttnProcessor())
     unet.to(memory_format=torch.channels_last)
-    encoder.eval().requires_grad_(False)
     trainee = Trainee(plan, {"unet": unet}, work, muon=hidden_weights(unet))
     trainee.resume()
-    weights = snr_weights(alphas_cumprod())
+    weights = snr_weights(alphas_cumprod(), denoiser.prediction_type)
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([plan.seed, 3, step])
@@ -142,11 +87,12 @@ def train_denoiser(
         clean = data.latents[torch.from_numpy(picks)].float()
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = spread_timesteps(batch_size, generator)
-        noisy, target = diffuse(clean, noise, timesteps, alphas_cumprod())
-        with torch.no_grad():
-            prompt_embeds = encoder(tokenize(tokenizer, captions)).last_hidden_state
-        noise_pred = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps, prompt_embeds).sample
-        per_image = (noise_pred - target).square().mean(dim=(1, 2, 3))
+        noisy = diffuse(clean, noise, timesteps)
+        target = target_of(noisy, clean, timesteps, denoiser.prediction_type)
+        told = denoiser.reader.read(captions)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        predicted = denoiser.predict(noisy, timesteps, told, data.time_ids(picks))
+        per_image = (predicted - target).square().mean(dim=(1, 2, 3))
         return (weights[timesteps] * per_image).mean()
 
     for step in train(trainee, loss_at, log_every=200):
@@ -163,17 +109,30 @@ def hidden_weights(unet: UNet2DConditionModel) -> list[nn.Parameter]:
     return [p for p in unet.parameters() if p.ndim >= 2 and id(p) not in outer]
 
 
-def diffuse(clean: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
-    """The noisy latents and the ε to predict, each `(B, 4, h, w)`.
-
-    From `PURE_NOISE_FROM` on the input is the noise alone, as it is where sampling begins, and ε is what leads from it
-    to the clean latents.
-    """
-    alphas = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+def diffuse(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """The noisy latents `(B, 4, h, w)`; from `PURE_NOISE_FROM` on the noise alone, as it is where sampling begins."""
+    alpha, sigma = _alpha_sigma(timesteps)
     is_pure = (timesteps >= PURE_NOISE_FROM).view(-1, 1, 1, 1)
-    noisy = alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
-    toward_clean = (noise - alphas.sqrt() * clean) / (1 - alphas).sqrt()
-    return torch.where(is_pure, noise, noisy), torch.where(is_pure, toward_clean, noise)
+    return torch.where(is_pure, noise, alpha * clean + sigma * noise)
+
+
+def target_of(noisy: Tensor, clean: Tensor, timesteps: Tensor, prediction_type: PredictionType) -> Tensor:
+    """What leads from `noisy` back to `clean`: ε = (x - α·x₀) / σ, or v = (α·x - x₀) / σ (Salimans & Ho, 2022)."""
+    alpha, sigma = _alpha_sigma(timesteps)
+    return (alpha * noisy - clean if prediction_type == "v_prediction" else noisy - alpha * clean) / sigma
+
+
+def denoised_from(noisy: Tensor, predicted: Tensor, timesteps: Tensor, prediction_type: PredictionType) -> Tensor:
+    """The estimate of the clean latents that a prediction means; the inverse of `target_of`."""
+    alpha, sigma = _alpha_sigma(timesteps)
+    if prediction_type == "v_prediction":
+        return alpha * noisy - sigma * predicted
+    return (noisy - sigma * predicted) / alpha
+
+
+def _alpha_sigma(timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    squared = alphas_cumprod()[timesteps].view(-1, 1, 1, 1)
+    return squared.sqrt(), (1 - squared).sqrt()
 
 
 def spread_timesteps(count: int, generator: torch.Generator) -> Tensor:
@@ -182,19 +141,13 @@ def spread_timesteps(count: int, generator: torch.Generator) -> Tensor:
     return ((torch.arange(count) + offsets) * (1000 / count)).long()
 
 
-def snr_weights(alphas_cumprod: Tensor, gamma: float = SNR_GAMMA, floor: float = SNR_FLOOR) -> Tensor:
-    """Weight of an ε loss per timestep: min(max(SNR, floor), γ) / SNR; without the floor it is min-SNR-γ
-    (Hang et al., 2023)."""
+def snr_weights(
+    alphas_cumprod: Tensor,
+    prediction_type: PredictionType = "epsilon",
+    gamma: float = SNR_GAMMA,
+    floor: float = SNR_FLOOR,
+) -> Tensor:
+    """Weight of a loss per timestep, so that an error in x₀ weighs min(max(SNR, floor), γ): that over SNR for ε, over
+    SNR + 1 for v. Without the floor it is min-SNR-γ (Hang et al., 2023)."""
     snr = alphas_cumprod / (1 - alphas_cumprod)
-    return snr.clamp(min=floor, max=gamma) / snr
-
-
-def _zero_outputs(unet: UNet2DConditionModel) -> None:
-    """Begin every residual branch at zero, so that a high learning rate is stable from the first step."""
-    last = [unet.conv_out]
-    for name, module in unet.named_modules():
-        if name.endswith((".conv2", ".proj_out")):
-            last.append(module)
-    for module in last:
-        nn.init.zeros_(module.weight)
-        nn.init.zeros_(module.bias)
+    return snr.clamp(min=floor, max=gamma) / (snr + 1 if prediction_type == "v_prediction" else snr)

@@ -1,11 +1,11 @@
-"""The tokenizer and text encoder of a pocket model.
+"""The tokenizer and text encoders of a pocket model.
 
-The text encoder first learns alone to read: from a caption, what is at the left, right, top, bottom and centre, how
-many, how large, on which background. That takes minutes without a single picture, and leaves the UNet only the drawing
-to learn. Both then train together.
+A text encoder learns alone to read: from a caption, what is at the left, right, top, bottom and centre, how many, how
+large, on which background. That takes minutes without a single picture, and leaves the UNet only the drawing to learn.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.grammar import RESERVED, paraphrase, says_background, vocabulary
@@ -21,6 +21,8 @@ from engines.pocket.sampling import sample_scene
 from engines.pocket.world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene
 
 TEXT_LENGTH = 77
+_READ_LENGTH = 32
+"""Captions are shorter. Attention is causal, so cutting the padding changes nothing at the end token."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 _NOTHING = 0
@@ -58,21 +60,41 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def new_text_encoder(tokenizer: CLIPTokenizer, width: int = 128, layers: int = 4) -> CLIPTextModel:
-    """A CLIPTextModel of `width` × `layers`; ids of start and end come from `tokenizer`."""
+@dataclass(frozen=True, kw_only=True)
+class EncoderPlan:
+    """One text encoder: its folder in the pipeline, its shape, and which of its states the UNet is given.
+
+    SD 1.5 reads the last layer. SD 2.x reads the penultimate one, by leaving the last out of the checkpoint
+    (`drops_last`: `layers` counts it, and it is gone after pretraining). SDXL reads the penultimate one of a whole
+    encoder (`reads_penultimate`), and of its second encoder also the projected end token (`has_projection`).
+    """
+
+    name: str
+    width: int
+    layers: int
+    drops_last: bool = False
+    reads_penultimate: bool = False
+    has_projection: bool = False
+
+
+Encoder = CLIPTextModel | CLIPTextModelWithProjection
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer, plan: EncoderPlan) -> Encoder:
+    """An untrained encoder; ids of start and end come from `tokenizer`."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=4 * width,
-        projection_dim=width,
-        num_hidden_layers=layers,
+        hidden_size=plan.width,
+        intermediate_size=4 * plan.width,
+        projection_dim=plan.width,
+        num_hidden_layers=plan.layers,
         num_attention_heads=4,
         max_position_embeddings=TEXT_LENGTH,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return CLIPTextModel(config)
+    return CLIPTextModelWithProjection(config) if plan.has_projection else CLIPTextModel(config)
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str], length: int = TEXT_LENGTH) -> Tensor:
@@ -81,13 +103,23 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str], length: int = TEXT_L
 
 
 def pretrain_text_encoder(
-    tokenizer: CLIPTokenizer, work: Path, steps: int, batch_size: int = 128, seed: int = 0
-) -> CLIPTextModel:
-    """Teach a new text encoder to read; resumes from `work`."""
+    tokenizer: CLIPTokenizer,
+    encoder_plan: EncoderPlan,
+    work: Path,
+    steps: int,
+    *,
+    reader: nn.Module | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> Encoder:
+    """Teach a new text encoder to read; resumes from `work`. Every state that the UNet will be given learns to tell
+    all at its end token. What a `reader` already knows is taken over and stays; only the layers above it learn."""
     torch.manual_seed(seed)
-    encoder = new_text_encoder(tokenizer)
-    heads = nn.ModuleDict({name: nn.Linear(encoder.config.hidden_size, size) for name, size in _HEADS.items()})
-    plan = Plan(name="text", steps=steps, learning_rate=1e-3, ema_decay=0.99, seed=seed)
+    encoder = new_text_encoder(tokenizer, encoder_plan)
+    if reader is not None:
+        _take_over(encoder, reader)
+    heads = nn.ModuleDict({name: nn.Linear(encoder_plan.width, size) for name, size in _HEADS.items()})
+    plan = Plan(name=encoder_plan.name, steps=steps, learning_rate=1e-3, ema_decay=0.99, seed=seed)
     trainee = Trainee(plan, {"encoder": encoder, "heads": heads}, work)
     trainee.resume()
 
@@ -95,13 +127,11 @@ def pretrain_text_encoder(
         rng = np.random.default_rng([seed, 1, step])
         scenes = [sample_scene(rng) for _ in range(batch_size)]
         captions = [paraphrase(scene, rng) for scene in scenes]
-        # Attention is causal, so cutting the padding changes nothing at the end token.
-        ids = tokenize(tokenizer, captions, 32)
-        hidden = encoder(ids).last_hidden_state
-        ends = hidden[torch.arange(len(ids)), (ids == tokenizer.eos_token_id).int().argmax(dim=1)]
+        ids = tokenize(tokenizer, captions, _READ_LENGTH)
         targets = [reading(scene, text) for scene, text in zip(scenes, captions, strict=True)]
         losses = [
             F.cross_entropy(head(ends), torch.tensor([target[name] for target in targets]))
+            for ends in _end_states(encoder, encoder_plan, ids)
             for name, head in heads.items()
         ]
         return torch.stack(losses).mean()
@@ -109,7 +139,60 @@ def pretrain_text_encoder(
     for _ in train(trainee, loss_at):
         pass
     trainee.use_averages()
+    if encoder_plan.drops_last:
+        _drop_last_layer(encoder)
     return encoder
+
+
+def _take_over(encoder: Encoder, reader: nn.Module) -> None:
+    known = reader.state_dict()
+    encoder.load_state_dict(known, strict=False)
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(name not in known)
+
+
+def _end_states(encoder: Encoder, plan: EncoderPlan, ids: Tensor) -> list[Tensor]:
+    """What the encoder says at the end token, `(B, width)` each, at every place where it will be read."""
+    rows, ends = torch.arange(len(ids)), (ids == encoder.config.eos_token_id).int().argmax(dim=1)
+    output = encoder(ids, output_hidden_states=True)
+    states = [output.text_embeds if plan.has_projection else output.last_hidden_state[rows, ends]]
+    if plan.reads_penultimate:
+        states.append(output.hidden_states[-2][rows, ends])
+    if plan.drops_last:
+        states.append(encoder.final_layer_norm(output.hidden_states[-2])[rows, ends])
+    return states
+
+
+def _drop_last_layer(encoder: Encoder) -> None:
+    encoder.encoder.layers = encoder.encoder.layers[:-1]
+    encoder.config.num_hidden_layers -= 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """What a UNet is told: `embeds` `(B, 77, width)` and, for SDXL, `pooled` `(B, width of the second encoder)`."""
+
+    embeds: Tensor
+    pooled: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """The finished tokenizer and encoders of a model."""
+
+    tokenizer: CLIPTokenizer
+    encoders: tuple[Encoder, ...]
+    is_sdxl: bool = False
+
+    @torch.no_grad()
+    def read(self, captions: list[str]) -> Conditioning:
+        """The conditioning of `captions`, as the diffusers pipeline of the family computes it."""
+        ids = tokenize(self.tokenizer, captions)
+        if not self.is_sdxl:
+            return Conditioning(embeds=self.encoders[0](ids).last_hidden_state)
+        outputs = [encoder(ids, output_hidden_states=True) for encoder in self.encoders]
+        embeds = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        return Conditioning(embeds=embeds, pooled=outputs[-1].text_embeds)
 
 
 def reading(scene: Scene, text: str) -> dict[str, int]:

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from engines.pocket.build.denoiser import LatentSet
+from engines.pocket.build.latents import LatentSet
 from engines.pocket.build.loop import Plan, Trainee, train
 
 
@@ -22,7 +22,7 @@ def new_tiny_autoencoder() -> AutoencoderTiny:
     )
 
 
-def train_tiny_autoencoder(data: LatentSet, work: Path, steps: int, size: int, seed: int = 0) -> AutoencoderTiny:
+def train_tiny_autoencoder(data: LatentSet, work: Path, steps: int, seed: int = 0) -> AutoencoderTiny:
     """Teach the decoder to draw the training scenes from their latents, and the encoder the way back."""
     torch.manual_seed(seed)
     tiny = new_tiny_autoencoder().to(memory_format=torch.channels_last)
@@ -31,7 +31,7 @@ def train_tiny_autoencoder(data: LatentSet, work: Path, steps: int, size: int, s
 
     def loss_at(step: int) -> Tensor:
         picks = np.random.default_rng([seed, 4, step]).integers(len(data.scenes), size=8)
-        pixels = data.pixels(picks, size)
+        pixels = data.pixels(picks)
         latents = data.latents[torch.from_numpy(picks)].float()
         drawn = tiny.decode(latents).sample
         read = tiny.encode(pixels).latents

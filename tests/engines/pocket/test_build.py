@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from diffusers.training_utils import compute_snr
 from PIL import Image
 from torch import Tensor, nn
 
-from engines.pocket.build.assemble import load_parts, save_pipeline
+from engines.pocket.build.assemble import borrow_unet, load_parts, save_pipeline
 from engines.pocket.build.autoencoder import (
-    LATENT_STD,
     new_autoencoder,
     normalise_latents,
     picture_batch,
@@ -22,28 +21,42 @@ from engines.pocket.build.autoencoder import (
     to_pixels,
     train_autoencoder,
 )
-from engines.pocket.build.decoder import Denoiser, train_decoder
+from engines.pocket.build.decoder import estimate, train_decoder
 from engines.pocket.build.denoiser import (
     PURE_NOISE_FROM,
-    cache_latents,
+    Denoiser,
+    denoised_from,
     diffuse,
     hidden_weights,
-    new_unet,
     snr_weights,
     spread_timesteps,
+    target_of,
+    train_denoiser,
     training_scheduler,
 )
+from engines.pocket.build.latents import cache_latents, draw_scene, framing_at
 from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.build.muon import orthogonal
-from engines.pocket.build.text import build_tokenizer, new_text_encoder, reading, tokenize
+from engines.pocket.build.recipes import RECIPES
+from engines.pocket.build.text import (
+    Reader,
+    build_tokenizer,
+    new_text_encoder,
+    pretrain_text_encoder,
+    reading,
+    tokenize,
+)
 from engines.pocket.checker import judge
 from engines.pocket.grammar import paraphrase, vocabulary
 from engines.pocket.sampling import sample_scene
 from engines.pocket.world import Scene, Thing, render
 from studio.settings import PROJECT_ROOT
+from tests.engines.small import untrained
 
 SEED = 31_000
 POCKET = PROJECT_ROOT / "engines/pocket/weights/pocket-sd15"
+SD15 = RECIPES["sd15"]
+LATENT_STD = 1 / SD15.scaling_factor
 
 
 def small_trainee(folder: Path) -> tuple[Trainee, nn.Module]:
@@ -98,7 +111,7 @@ def test_an_orthogonal_direction_keeps_its_singular_vectors_and_levels_their_str
 
 
 def test_the_first_and_last_convolution_are_not_hidden_weights() -> None:
-    unet = new_unet()
+    unet = SD15.new_unet()
     hidden = hidden_weights(unet)
     assert unet.mid_block is not None
     assert any(weight is unet.mid_block.resnets[0].conv1.weight for weight in hidden)
@@ -109,12 +122,22 @@ def test_noisy_latents_are_those_of_diffusers_until_only_noise_is_left() -> None
     scheduler = training_scheduler()
     clean, noise = torch.randn(2, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     timesteps = torch.tensor([0, 400, PURE_NOISE_FROM - 1, PURE_NOISE_FROM])
-    noisy, target = diffuse(clean, noise, timesteps, scheduler.alphas_cumprod)
+    noisy = diffuse(clean, noise, timesteps)
     torch.testing.assert_close(noisy[:3], scheduler.add_noise(clean, noise, timesteps)[:3])
-    assert torch.equal(target[:3], noise[:3])
     assert torch.equal(noisy[3], noise[3])
-    alpha = scheduler.alphas_cumprod[PURE_NOISE_FROM]
-    torch.testing.assert_close((noisy[3] - (1 - alpha).sqrt() * target[3]) / alpha.sqrt(), clean[3], atol=1e-5, rtol=0)
+
+
+def test_targets_are_those_of_diffusers_and_lead_back_to_the_clean_latents() -> None:
+    scheduler = training_scheduler()
+    clean, noise = torch.randn(2, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor([20, 400, PURE_NOISE_FROM - 1, PURE_NOISE_FROM])
+    noisy = diffuse(clean, noise, timesteps)
+    velocity = scheduler.get_velocity(clean, noise, timesteps)
+    torch.testing.assert_close(target_of(noisy, clean, timesteps, "epsilon")[:3], noise[:3], atol=1e-4, rtol=0)
+    torch.testing.assert_close(target_of(noisy, clean, timesteps, "v_prediction")[:3], velocity[:3], atol=1e-4, rtol=0)
+    for kind in ("epsilon", "v_prediction"):
+        again = denoised_from(noisy, target_of(noisy, clean, timesteps, kind), timesteps, kind)
+        torch.testing.assert_close(again, clean, atol=1e-4, rtol=0)
 
 
 def test_every_word_of_the_world_is_one_token_and_other_words_are_spelt(tmp_path: Path) -> None:
@@ -130,7 +153,10 @@ def test_snr_weights_are_those_of_diffusers() -> None:
     scheduler = training_scheduler()
     timesteps = torch.tensor([0, 10, 250, 500, 999])
     snr = compute_snr(scheduler, timesteps)
-    assert torch.allclose(snr_weights(scheduler.alphas_cumprod, floor=0.0)[timesteps], snr.clamp(max=5) / snr)
+    alphas = scheduler.alphas_cumprod
+    assert torch.allclose(snr_weights(alphas, floor=0.0)[timesteps], snr.clamp(max=5) / snr)
+    of_v = snr_weights(alphas, "v_prediction", floor=0.0)[timesteps]
+    assert torch.allclose(of_v, snr.clamp(max=5) / (snr + 1))
 
 
 def test_spread_timesteps_cover_everything_evenly() -> None:
@@ -161,7 +187,7 @@ def test_latents_may_not_grow_to_drown_the_noise() -> None:
 
 
 def test_pictures_survive_noise_on_their_latents() -> None:
-    vae = load_parts(POCKET)[0].eval().requires_grad_(False)
+    vae = load_parts(POCKET, SD15).vae.eval().requires_grad_(False)
     rng = np.random.default_rng(SEED)
     scenes = [sample_scene(rng) for _ in range(40)]
     pixels = to_pixels([np.asarray(render(scene, SEED + i, 128)) for i, scene in enumerate(scenes)])
@@ -174,7 +200,7 @@ def test_pictures_survive_noise_on_their_latents() -> None:
 
 
 def test_an_autoencoder_is_trained_further_from_where_it_is(tmp_path: Path) -> None:
-    vae = load_parts(POCKET)[0]
+    vae = load_parts(POCKET, SD15).vae
     before = {key: value.clone() for key, value in vae.state_dict().items()}
     train_autoencoder(vae, tmp_path, steps=1)
     changed = {key for key, value in vae.state_dict().items() if not torch.equal(value, before[key])}
@@ -202,21 +228,108 @@ def test_captions_of_training_fit_the_shortened_text(tmp_path: Path) -> None:
     assert longest <= 32
 
 
-def test_the_folder_is_standard_and_its_files_are_small(tmp_path: Path) -> None:
-    tokenizer = build_tokenizer(tmp_path / "tokenizer")
+@pytest.mark.parametrize("family", RECIPES)
+def test_the_folder_is_standard_and_its_files_are_small(tmp_path: Path, family: str) -> None:
+    parts = untrained(RECIPES[family], tmp_path)
+    told = parts.reader.read(["a red circle", ""])
     out = tmp_path / "pocket"
-    save_pipeline(out, new_autoencoder(), new_unet(), new_text_encoder(tokenizer), tokenizer)
-    pipeline = StableDiffusionPipeline.from_pretrained(out, dtype=torch.float32, safety_checker=None)
+    save_pipeline(out, parts)
+    pipeline = DiffusionPipeline.from_pretrained(out, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
     assert pipeline.vae_scale_factor == 8
-    assert pipeline.unet.config.sample_size == 16
-    assert pipeline.tokenizer("a red circle").input_ids == tokenizer("a red circle").input_ids
+    assert pipeline.unet.config.sample_size * 8 == parts.recipe.size_px
+    assert pipeline.scheduler.config.prediction_type == parts.recipe.prediction_type
+    embeds = pipeline.encode_prompt(
+        "a red circle", device=torch.device("cpu"), do_classifier_free_guidance=False, num_images_per_prompt=1
+    )
+    # Half the precision of a float16 file.
+    torch.testing.assert_close(embeds[0], told.embeds[:1], atol=2e-2, rtol=0)
+    if told.pooled is not None:
+        torch.testing.assert_close(embeds[2], told.pooled[:1], atol=2e-2, rtol=0)
+    picture = pipeline("a red circle", num_inference_steps=1, height=64, width=64).images[0]
+    assert picture.size == (64, 64)
     assert max(path.stat().st_size for path in out.rglob("*") if path.is_file()) < 10_000_000
 
 
+def test_sd21_reads_the_penultimate_layer_by_leaving_the_last_out(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path)
+    (plan,) = RECIPES["sd21"].encoders
+    torch.manual_seed(0)
+    whole = new_text_encoder(tokenizer, plan).eval()
+    ids = tokenize(tokenizer, ["a red circle"])
+    with torch.no_grad():
+        expected = whole.final_layer_norm(whole(ids, output_hidden_states=True).hidden_states[-2])
+        read = pretrain_text_encoder(tokenizer, plan, tmp_path / "work", steps=0).eval()(ids).last_hidden_state
+    torch.testing.assert_close(read, expected)
+
+
+def test_a_borrowed_reader_says_what_it_said(tmp_path: Path) -> None:
+    lender = load_parts(POCKET, SD15).reader
+    (plan,) = RECIPES["sd21"].encoders
+    encoder = pretrain_text_encoder(
+        lender.tokenizer, plan, tmp_path, steps=2, reader=lender.encoders[0], batch_size=4
+    ).eval()
+    reader = Reader(tokenizer=lender.tokenizer, encoders=(encoder,))
+    captions = ["a yellow heart above a purple square on a navy background"]
+    assert torch.equal(reader.read(captions).embeds, lender.read(captions).embeds)
+
+
+@pytest.mark.parametrize(("family", "least"), [("sd21", 0.99), ("sdxl", 0.75)])
+def test_most_of_a_unet_is_borrowed(family: str, least: float) -> None:
+    lender = load_parts(POCKET, SD15).unet
+    unet = RECIPES[family].new_unet()
+    assert borrow_unet(unet, lender) > least
+    name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    mine, theirs = unet.state_dict()[name], lender.state_dict()[name]
+    assert torch.equal(mine[:, : theirs.shape[1]], theirs)
+    assert not mine[:, theirs.shape[1] :].any()
+
+
+def test_a_borrowed_unet_predicts_what_its_lender_does_when_told_the_same() -> None:
+    lender = load_parts(POCKET, SD15)
+    unet = RECIPES["sd21"].new_unet()
+    borrow_unet(unet, lender.unet)
+    told = lender.reader.read(["a red circle"]).embeds
+    noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = lender.unet(noisy, 500, told).sample
+        torch.testing.assert_close(unet(noisy, 500, told).sample, expected, atol=1e-4, rtol=0)
+
+
+def test_what_sdxl_is_told_of_a_picture_is_how_it_was_cut() -> None:
+    frames = [framing_at(3, index, 192) for index in range(400)]
+    assert 0.4 < np.mean([frame.original_px == 192 for frame in frames]) < 0.6
+    enlarged = [frame for frame in frames if frame.original_px < 192]
+    cropped = [frame for frame in frames if frame.original_px > 192]
+    assert len(enlarged) > 50 and len(cropped) > 50
+    assert all(frame.top == frame.left == 0 for frame in enlarged)
+    assert all(0 <= max(frame.top, frame.left) <= frame.original_px - 192 for frame in cropped)
+    index = next(index for index, frame in enumerate(frames) if frame.original_px > 192)
+    scene = sample_scene(np.random.default_rng(0), "single")
+    frame, whole = frames[index], render(scene, 3 * 10_000_000 + index, frames[index].original_px)
+    box = (frame.left, frame.top, frame.left + 192, frame.top + 192)
+    assert np.array_equal(draw_scene(scene, 3, index, 192, is_framed=True), np.asarray(whole.crop(box)))
+
+
+@pytest.mark.parametrize("family", RECIPES)
+def test_a_denoiser_learns_from_framed_pictures_too(tmp_path: Path, family: str) -> None:
+    recipe = RECIPES[family]
+    parts = untrained(recipe, tmp_path)
+    data = cache_latents(parts.vae, tmp_path / "latents.pt", 4, 64, is_framed=recipe.is_sdxl)
+    before = {key: value.clone() for key, value in parts.unet.state_dict().items()}
+    plan = Plan(name="unet", steps=2, learning_rate=1e-3, warmup=1)
+    train_denoiser(parts.denoiser, data, tmp_path, plan, batch_size=2)
+    after = parts.unet.state_dict()
+    assert all(value.isfinite().all() for value in after.values())
+    assert not torch.equal(after["conv_out.weight"], before["conv_out.weight"])
+    again = cache_latents(parts.vae, tmp_path / "latents.pt", 4, 64, is_framed=recipe.is_sdxl)
+    assert torch.equal(again.latents, data.latents)
+
+
 def test_a_folder_that_was_loaded_is_written_as_it_was(tmp_path: Path) -> None:
-    vae, unet, encoder, tokenizer = load_parts(POCKET)
-    tokenize(tokenizer, ["a red circle"])
-    save_pipeline(tmp_path / "again", vae, unet, encoder, tokenizer)
+    parts = load_parts(POCKET, SD15)
+    tokenize(parts.reader.tokenizer, ["a red circle"])
+    save_pipeline(tmp_path / "again", parts)
     written = [path for path in (tmp_path / "again").rglob("*") if path.is_file()]
     assert len(written) > 10
     for path in written:
@@ -224,16 +337,15 @@ def test_a_folder_that_was_loaded_is_written_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_decoder_learns_from_estimates_and_the_encoder_stays(tmp_path: Path) -> None:
-    vae, unet, encoder, tokenizer = load_parts(POCKET)
-    vae.requires_grad_(False)
+    parts = load_parts(POCKET, SD15)
+    vae = parts.vae.requires_grad_(False)
     before = {key: value.clone() for key, value in vae.state_dict().items()}
     data = cache_latents(vae, tmp_path / "latents.pt", 8, 128)
-    denoiser = Denoiser(unet=unet.eval(), encoder=encoder.eval(), tokenizer=tokenizer)
-    clean = data.latents[:4].float()
-    estimate = denoiser.estimate(clean, list(data.scenes[:4]), np.random.default_rng(0))
-    assert 0 < (estimate - clean).square().mean().sqrt() < 0.5
+    denoiser = Denoiser(unet=parts.unet.eval(), reader=parts.reader)
+    error = estimate(denoiser, data, np.arange(4), np.random.default_rng(0)) - data.latents[:4].float()
+    assert 0 < error.square().mean().sqrt() < 0.5
     plan = Plan(name="decoder", steps=2, learning_rate=1e-3, warmup=1)
-    train_decoder(vae, denoiser, data, tmp_path, plan, 128, batch_size=2)
+    train_decoder(vae, denoiser, data, tmp_path, plan, batch_size=2)
     moved = {key.split(".")[0] for key, value in vae.state_dict().items() if not torch.equal(value, before[key])}
     assert moved == {"post_quant_conv", "decoder"}
     assert not any(parameter.requires_grad for parameter in vae.parameters())

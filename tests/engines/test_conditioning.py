@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from engines.conditioning import PromptCache, remembered_prompt
 from engines.devices import Device
-from engines.pool import Loaded, PipelinePool
-from engines.text import PromptCache, remembered_prompt
+from engines.loading import Loaded
+from engines.pool import PipelinePool
 from studio.domain.catalogue import Catalogue
 from studio.settings import PROJECT_ROOT
 
@@ -24,18 +25,18 @@ def test_a_prompt_reads_as_diffusers_would_read_it_the_first_time_and_later(load
     wanted = loaded.pipeline.encode_prompt(texts[0], "cpu", 1, True, texts[1])
     for _ in range(2):
         for text, embeds in zip(texts, wanted, strict=True):
-            assert torch.equal(loaded.prompts.embeds(loaded.pipeline, text), embeds)
+            assert torch.equal(loaded.prompts.read(loaded.pipeline, text).embeds, embeds)
 
 
 def test_only_the_last_prompts_are_kept(loaded: Loaded) -> None:
     prompts = PromptCache()
-    first = prompts.embeds(loaded.pipeline, "first")
-    assert prompts.embeds(loaded.pipeline, "first") is first
+    first = prompts.read(loaded.pipeline, "first")
+    assert prompts.read(loaded.pipeline, "first") is first
     for number in range(64):
-        prompts.embeds(loaded.pipeline, f"prompt {number}")
-    again = prompts.embeds(loaded.pipeline, "first")
+        prompts.read(loaded.pipeline, f"prompt {number}")
+    again = prompts.read(loaded.pipeline, "first")
     assert again is not first
-    assert torch.equal(again, first)
+    assert torch.equal(again.embeds, first.embeds)
 
 
 def test_keys_and_values_of_a_prompt_are_computed_once_to_the_same_bits(loaded: Loaded) -> None:

@@ -1,0 +1,71 @@
+"""Adapters as the services use them: which there are, and whether those that a prompt names can be used."""
+
+from pathlib import Path
+
+from engines.base import ChosenAdapter
+from engines.places import adapter_target, local_place
+from lora_registry.store import AdapterStore
+from studio.domain.adapter import FAMILY_TITLES, Verdict
+from studio.domain.catalogue import Checkpoint
+from studio.domain.errors import InvalidRequest, NotFound
+from studio.domain.tags import adapters_named
+from studio.settings import PROJECT_ROOT
+
+
+class AdapterService:
+    """The store, and verdicts on what is in it."""
+
+    def __init__(self, store: AdapterStore, models_dir: Path) -> None:
+        self.store = store
+        self._models_dir = models_dir
+
+    def check(self, prompt: str, checkpoint: Checkpoint) -> None:
+        """Refuse a prompt whose adapters are not there or do not fit `checkpoint`, before anything is drawn.
+
+        Raises:
+            InvalidRequest: naming the adapter and the reason.
+        """
+        for use in adapters_named(prompt):
+            try:
+                verdict = self.verdict(use.adapter, checkpoint)
+            except NotFound as error:
+                known = ", ".join(entry.id for entry in self.store.entries())
+                hint = f"There are: {known}." if known else "None is there yet."
+                raise InvalidRequest(error.message, hint, "prompt") from None
+            if not verdict.is_ok:
+                raise InvalidRequest(verdict.message, verdict.hint, "prompt")
+
+    def chosen(self, prompt: str) -> tuple[ChosenAdapter, ...]:
+        """The adapters that `prompt` names, with their files.
+
+        Raises:
+            NotFound: one went away since it was checked.
+        """
+        return tuple(ChosenAdapter(use=use, path=self.store.path(use.adapter)) for use in adapters_named(prompt))
+
+    def hashes(self, prompt: str) -> str:
+        """`name: hash` of the adapters that `prompt` names, as A1111-family tools write them; "" for none."""
+        adapters = (self.store.inspect(use.adapter).adapter for use in adapters_named(prompt))
+        return ", ".join(f"{adapter.id}: {adapter.short_hash}" for adapter in adapters if adapter)
+
+    def verdict(self, adapter_id: str, checkpoint: Checkpoint) -> Verdict:
+        """Whether an adapter can be used with `checkpoint`: of one that is not on this machine yet, only the family is
+        known.
+
+        Raises:
+            NotFound: there is no such adapter.
+        """
+        place = local_place(checkpoint, PROJECT_ROOT, self._models_dir)
+        target = place and adapter_target(checkpoint, place)
+        if target:
+            return self.store.judge(adapter_id, target)
+        entry = self.store.get(adapter_id)
+        if entry.adapter is None:
+            return Verdict(message=entry.problem)
+        family = entry.adapter.family
+        if family in (None, checkpoint.family):
+            return Verdict(notes=entry.adapter.notes)
+        return Verdict(
+            message=f"{entry.adapter.file_name} is made for {FAMILY_TITLES[family]}; {checkpoint.title} is not.",
+            hint=f"Choose a {FAMILY_TITLES[family]} model.",
+        )

@@ -1,0 +1,118 @@
+"""Adapters in the left column of Generate: found by a word, put into the prompt by a click, added from a file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio.domain.adapter import FAMILY_TITLES, AdapterEntry
+from studio.domain.catalogue import Checkpoint
+from studio.domain.errors import InvalidRequest, StudioError
+from studio.domain.tags import AdapterUse, adapters_named, without_adapter
+from studio.services import Services
+from tabs import controls
+from tabs.handlers import QUIET, Updates, guarded
+from tabs.visitor import is_local
+from tabs.widgets import as_json, build_cards
+
+LABEL = "Adapters — learnt looks and subjects"
+EMPTY = "No adapter is here yet. Add a LoRA file (.safetensors), or train one."
+NOTHING_FOUND = "No adapter has that word in its name or trigger words."
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterPanel:
+    """Search field, cards, and, for the owner of this machine, a place to drop files."""
+
+    services: Services
+    frame: gr.Accordion
+    search: gr.Textbox
+    cards: gr.HTML
+    file: gr.File
+    note: gr.HTML
+
+    def on_show(self, word: str | None, prompt: str | None, checkpoint_id: str | None) -> str:
+        """Inputs: search word, prompt, model. Output: the cards, those in use pressed, those that do not fit last."""
+        entries = self.services.adapters.store.entries()
+        found = [entry for entry in entries if _matches(entry, word or "")]
+        checkpoint = self.services.catalogue.checkpoint(checkpoint_id or self.services.catalogue.default_checkpoint)
+        in_use = {use.adapter for use in _named(prompt or "")}
+        cards = [_card(entry, checkpoint, entry.id in in_use) for entry in found]
+        cards.sort(key=lambda card: not card["is_usable"])
+        return as_json(label=LABEL, empty=NOTHING_FOUND if entries else EMPTY, cards=cards)
+
+    def on_pick(self, prompt: str | None, event: gr.EventData) -> str:
+        """Input: the prompt. Event: an adapter. Output: the prompt with its tag, or without it if it was there."""
+        entry = self.services.adapters.store.get(event.id)
+        text = prompt or ""
+        if entry.id in {use.adapter for use in _named(text)}:
+            return without_adapter(text, entry.id)
+        tag = AdapterUse(adapter=entry.id, lora_scale=entry.card.lora_scale).tag
+        said = text.casefold()
+        words = [word for word in entry.trigger_words[:1] if word.casefold() not in said]
+        return " ".join(part for part in (", ".join([text.strip(), *words] if text.strip() else words), tag) if part)
+
+    def on_add(self, path: str | None) -> Updates:
+        """Input: a file. Outputs: what became of it, and an empty place for the next."""
+        if path is None or not is_local(self.services.settings):
+            return {self.note: gr.skip()}
+        try:
+            added = self.services.adapters.store.add(Path(path))
+        except StudioError as error:
+            return {self.note: controls.error_html(error.message, error.hint), self.file: None}
+        said = f"{added.entry.title} is in the list." if added.is_new else f"{added.entry.title} has the same weights."
+        return {self.note: controls.note(said), self.file: None}
+
+    def wire(self, prompt: Any, model: Any, settle: Any) -> None:
+        """What the cards follow: being opened, the search, and the form, whose pauses `settle` tells."""
+        shown: dict[str, Any] = {"inputs": [self.search, prompt, model], "outputs": self.cards, **QUIET}
+        for changed in (self.frame.expand, self.search.input, settle):
+            changed(guarded(self.on_show), trigger_mode="always_last", **shown)
+        self.cards.pick(guarded(self.on_pick), prompt, prompt, **QUIET)
+        self.file.upload(guarded(self.on_add), self.file, [self.note, self.file], **QUIET).then(
+            guarded(self.on_show), **shown
+        )
+
+
+def build_adapters(services: Services) -> AdapterPanel:
+    """Lay out the panel. Only the owner of this machine may add files: a stranger's would fill the disk."""
+    with gr.Accordion(LABEL, open=False, elem_id="adapters") as frame:
+        search = gr.Textbox(label="Find an adapter", placeholder="Name or trigger word", elem_id="adapter-search")
+        cards = build_cards(as_json(label=LABEL, empty=EMPTY, cards=[]), "adapter-cards")
+        file = gr.File(
+            label="Add a LoRA file (.safetensors)",
+            height=112,
+            visible=is_local(services.settings),
+            elem_id="adapter-file",
+        )
+        note = gr.HTML("", elem_id="adapter-note", elem_classes="slot", js_on_load=None)
+    return AdapterPanel(services=services, frame=frame, search=search, cards=cards, file=file, note=note)
+
+
+def _named(prompt: str) -> Sequence[AdapterUse]:
+    try:
+        return adapters_named(prompt)
+    except InvalidRequest:  # told next to the prompt when a picture is asked for; half-typed tags are no news
+        return ()
+
+
+def _matches(entry: AdapterEntry, word: str) -> bool:
+    texts = (entry.id, entry.title, *entry.trigger_words)
+    return any(word.strip().casefold() in text.casefold() for text in texts)
+
+
+def _card(entry: AdapterEntry, checkpoint: Checkpoint, is_on: bool) -> dict[str, Any]:
+    adapter = entry.adapter
+    picture = f"adapters/{entry.id}/preview" if entry.has_preview else None
+    card = {"id": entry.id, "title": entry.title, "image": picture, "is_on": is_on, "is_usable": True, "note": ""}
+    if adapter is None:
+        return card | {"line": "Cannot be used", "note": entry.problem, "is_usable": False}
+    family = FAMILY_TITLES[adapter.family] if adapter.family else ""
+    words = f"say “{entry.trigger_words[0]}”" if entry.trigger_words else ""
+    rank = f"rank {adapter.ranks[-1]}" if adapter.ranks else ""
+    card["line"] = " · ".join(part for part in (family, rank, words) if part)
+    if adapter.family not in (None, checkpoint.family):
+        return card | {"note": f"Not for {checkpoint.title}", "is_usable": is_on}
+    return card

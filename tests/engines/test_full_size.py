@@ -1,0 +1,78 @@
+"""Stand-ins of full size and what a single-file checkpoint leaves out."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+
+from engines import full_size
+from engines.full_size import build_random, clip_tokenizer, family_folder, family_tokenizers
+from studio.domain.catalogue import Catalogue
+from tests.engines.small import save_untrained
+
+PARAMETERS = {
+    ("sd15", "unet"): 859_520_964,
+    ("sd21", "unet"): 865_910_724,
+    ("sdxl", "unet"): 2_567_463_684,
+    ("sd15", "vae"): 83_653_863,
+    ("sdxl", "vae"): 83_653_863,
+}
+"""As published with the checkpoints."""
+
+
+@pytest.fixture
+def small_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders without weights, as `families/` has them, but of the small shapes."""
+    for family in ("sd15", "sd21", "sdxl"):
+        save_untrained(family, tmp_path / "whole" / family)
+        shutil.copytree(
+            tmp_path / "whole" / family,
+            tmp_path / family,
+            ignore=shutil.ignore_patterns("*.safetensors*", "tokenizer*"),
+        )
+        for encoder in tmp_path.glob(f"{family}/text_encoder*/config.json"):
+            encoder.write_text(json.dumps({**json.loads(encoder.read_text()), "vocab_size": 49_408}))
+    monkeypatch.setattr(full_size, "FAMILIES_FOLDER", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("family", "part"), PARAMETERS)
+def test_the_shapes_are_those_of_the_published_checkpoints(family: str, part: str) -> None:
+    module_class = UNet2DConditionModel if part == "unet" else AutoencoderKL
+    with torch.device("meta"):
+        module = module_class.from_config(module_class.load_config(family_folder(family) / part))
+    assert sum(parameter.numel() for parameter in module.parameters()) == PARAMETERS[family, part]
+
+
+def test_every_family_of_the_catalogue_has_its_shapes(catalogue: Catalogue) -> None:
+    for family in catalogue.families:
+        config = json.loads((family_folder(family.id) / "unet" / "config.json").read_text())
+        assert config["sample_size"] * family.vae_scale_factor == family.native_size
+
+
+def test_the_word_list_gives_clips_own_tokens() -> None:
+    tokenizer = clip_tokenizer()
+    assert len(tokenizer) == 49_408
+    assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+
+
+def test_texts_are_padded_as_each_encoder_was_trained() -> None:
+    padded = {name: token.pad_token_id for name, token in family_tokenizers("sdxl").items()}
+    assert padded == {"tokenizer": 49407, "tokenizer_2": 0}
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
+def test_a_stand_in_is_a_standard_folder_that_draws_finite_pictures(small_families: Path, family: str) -> None:
+    parts: list[str] = []
+    build_random(family, small_families / "out", on_part=parts.append)
+    assert parts[-2:] == ["unet", "vae"]
+    pipeline = DiffusionPipeline.from_pretrained(small_families / "out", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pixels = pipeline("a cat", num_inference_steps=2, height=64, width=64, output_type="np").images
+    assert pixels.std() > 0 and (pixels == pixels).all()
+    first = {path.name: path.read_bytes() for path in (small_families / "out" / "unet").iterdir()}
+    build_random(family, small_families / "out")
+    assert {path.name: path.read_bytes() for path in (small_families / "out" / "unet").iterdir()} == first
