@@ -15,14 +15,18 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from studio.domain.errors import DownloadFailed
 
 FAMILIES_FOLDER = Path(__file__).with_name("families")
+POCKET_TOKENIZER = Path(__file__).with_name("pocket") / "weights" / "pocket-sd15" / "tokenizer"
 TOKENIZER_HUB_ID = "openai/clip-vit-large-patch14"
 MAX_SHARD = "5GB"
+TEXT_LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
 _CLASSES = {
     "AutoencoderKL": AutoencoderKL,
@@ -46,9 +50,8 @@ def family_tokenizers(family: str, offline: bool = False) -> dict[str, CLIPToken
     Raises:
         DownloadFailed: CLIP's words are neither on this machine nor to be fetched.
     """
-    index = json.loads((family_folder(family) / "model_index.json").read_text(encoding="utf-8"))
     tokenizers = {}
-    for name in (key for key in index if key.startswith("tokenizer")):
+    for name in _tokenizer_names(family):
         encoder = family_folder(family) / name.replace("tokenizer", "text_encoder") / "config.json"
         tokenizer = clip_tokenizer(offline)
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(json.loads(encoder.read_text())["pad_token_id"])
@@ -66,8 +69,12 @@ def clip_tokenizer(offline: bool = False) -> CLIPTokenizer:
     if package is not None and package.origin is not None:
         return _from_word_list(Path(package.origin).with_name("bpe_simple_vocab_16e6.txt.gz"))
     try:
-        return CLIPTokenizer.from_pretrained(TOKENIZER_HUB_ID, local_files_only=offline)
-    except OSError as error:
+        # Not `from_pretrained`: where files are missing it gives a tokenizer that knows no word.
+        words, merges = (
+            hf_hub_download(TOKENIZER_HUB_ID, name, local_files_only=offline) for name in ("vocab.json", "merges.txt")
+        )
+        return CLIPTokenizer(words, merges, model_max_length=TEXT_LENGTH)
+    except (OSError, ValueError, HfHubHTTPError) as error:
         raise DownloadFailed(
             "A single-file checkpoint needs CLIP's word list, which is not on this machine and could not be fetched.",
             "Install it with `pip install open-clip-torch`, or go online once.",
@@ -87,7 +94,7 @@ def build_random(
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(shapes, part)
-    for name, tokenizer in family_tokenizers(family).items():
+    for name, tokenizer in _stand_in_tokenizers(family).items():
         tokenizer.save_pretrained(part / name)
     for config in sorted(shapes.glob("*/config.json")):
         on_part(config.parent.name)
@@ -96,6 +103,18 @@ def build_random(
         del module  # SDXL's parts need not all be in memory at once
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def _stand_in_tokenizers(family: str) -> dict[str, CLIPTokenizer]:
+    try:
+        return family_tokenizers(family, offline=True)
+    except DownloadFailed:  # what random weights make of words is all one
+        return {name: CLIPTokenizer.from_pretrained(POCKET_TOKENIZER) for name in _tokenizer_names(family)}
+
+
+def _tokenizer_names(family: str) -> list[str]:
+    index = json.loads((family_folder(family) / "model_index.json").read_text(encoding="utf-8"))
+    return [key for key in index if key.startswith("tokenizer")]
 
 
 def _random_module(config: dict[str, Any], seed: int, dtype: torch.dtype) -> Any:
@@ -137,7 +156,7 @@ def _from_word_list(path: Path) -> CLIPTokenizer:
         words, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
         words.write_text(json.dumps({token: index for index, token in enumerate(tokens)}), encoding="utf-8")
         merges.write_text("#version: 0.2\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        return CLIPTokenizer(str(words), str(merges), model_max_length=77)
+        return CLIPTokenizer(str(words), str(merges), model_max_length=TEXT_LENGTH)
 
 
 def _letters() -> list[str]:

@@ -29,6 +29,8 @@ PIPELINES = {"sd15": StableDiffusionPipeline, "sd21": StableDiffusionPipeline, "
 _PARTS = ("unet", "vae", "text_encoder")
 _XL_PARTS = (*_PARTS, "text_encoder_2")
 _FOLDER_HINT = "A checkpoint is a diffusers folder with model_index.json and .safetensors weights."
+_FEWEST_WORDS = 256
+"""A CLIP tokenizer has a token for every byte at least."""
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -78,6 +80,7 @@ def load(checkpoint: Checkpoint, place: Path, device: str, dtype: torch.dtype, *
             f"{checkpoint.title} in {place.name} cannot be loaded; the log says what is wrong with it.",
             f"{_FOLDER_HINT} Fetch or copy it again.",
         ) from error
+    _check_words(pipeline, place)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     for part in (pipeline.unet, pipeline.vae):
@@ -155,6 +158,15 @@ def _open(
     if not tiny.is_dir():
         return pipeline, None
     return pipeline, AutoencoderTiny.from_pretrained(tiny, dtype=dtype, use_safetensors=True)
+
+
+def _check_words(pipeline: Any, place: Path) -> None:
+    """Refuse a tokenizer without its files: transformers makes one of two tokens instead, and every prompt reads the
+    same."""
+    for name in ("tokenizer", "tokenizer_2"):
+        tokenizer = getattr(pipeline, name, None)
+        if tokenizer is not None and len(tokenizer) < _FEWEST_WORDS:
+            raise CorruptModel(f"{place.name}/{name} has no words.", "Fetch or copy the folder again.")
 
 
 def _prediction_type(checkpoint: Checkpoint, pipeline: Any) -> PredictionType:

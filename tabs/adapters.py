@@ -70,7 +70,7 @@ class AdapterPanel:
         shown: dict[str, Any] = {"inputs": [self.search, prompt, model], "outputs": self.cards, **QUIET}
         for changed in (self.frame.expand, self.search.input, settle):
             changed(guarded(self.on_show), trigger_mode="always_last", **shown)
-        self.cards.pick(guarded(self.on_pick), prompt, prompt, **QUIET)
+        self.cards.pick(guarded(self.on_pick), prompt, prompt, **QUIET).then(guarded(self.on_show), **shown)
         self.file.upload(guarded(self.on_add), self.file, [self.note, self.file], **QUIET).then(
             guarded(self.on_show), **shown
         )

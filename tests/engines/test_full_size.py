@@ -1,5 +1,6 @@
 """Stand-ins of full size and what a single-file checkpoint leaves out."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from engines import full_size
 from engines.full_size import build_random, clip_tokenizer, family_folder, family_tokenizers
 from studio.domain.catalogue import Catalogue
+from studio.domain.errors import DownloadFailed
 from tests.engines.small import save_untrained
 
 PARAMETERS = {
@@ -21,6 +23,10 @@ PARAMETERS = {
     ("sdxl", "vae"): 83_653_863,
 }
 """As published with the checkpoints."""
+
+needs_words = pytest.mark.skipif(
+    importlib.util.find_spec("open_clip") is None, reason="open_clip, which brings the word list, is not installed"
+)
 
 
 @pytest.fixture
@@ -53,19 +59,36 @@ def test_every_family_of_the_catalogue_has_its_shapes(catalogue: Catalogue) -> N
         assert config["sample_size"] * family.vae_scale_factor == family.native_size
 
 
+@needs_words
 def test_the_word_list_gives_clips_own_tokens() -> None:
     tokenizer = clip_tokenizer()
     assert len(tokenizer) == 49_408
     assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
 
 
+@needs_words
 def test_texts_are_padded_as_each_encoder_was_trained() -> None:
     padded = {name: token.pad_token_id for name, token in family_tokenizers("sdxl").items()}
     assert padded == {"tokenizer": 49407, "tokenizer_2": 0}
 
 
+def without_words(offline: bool = False) -> None:
+    raise DownloadFailed("no words")
+
+
+def test_without_the_word_list_the_next_step_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(DownloadFailed, match="word list") as caught:
+        clip_tokenizer(offline=True)
+    assert "open-clip-torch" in caught.value.hint
+
+
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
-def test_a_stand_in_is_a_standard_folder_that_draws_finite_pictures(small_families: Path, family: str) -> None:
+def test_a_stand_in_is_a_standard_folder_that_draws_finite_pictures(
+    small_families: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    monkeypatch.setattr(full_size, "clip_tokenizer", without_words)
     parts: list[str] = []
     build_random(family, small_families / "out", on_part=parts.append)
     assert parts[-2:] == ["unet", "vae"]

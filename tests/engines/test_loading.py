@@ -77,6 +77,14 @@ def test_a_folder_whose_parts_do_not_fit_is_refused_in_one_sentence(tmp_path: Pa
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_a_folder_without_words_is_refused_instead_of_reading_every_prompt_the_same(
+    tmp_path: Path, row: Checkpoint
+) -> None:
+    shutil.copytree(POCKET, tmp_path / "sd15", ignore=shutil.ignore_patterns("tokenizer*.json", "vocab.json", "*.txt"))
+    with pytest.raises(CorruptModel, match="sd15/tokenizer has no words"):
+        load(row, tmp_path / "sd15", "cpu", torch.float32)
+
+
 def test_the_hash_of_a_checkpoint_changes_with_any_of_its_parts(tmp_path: Path) -> None:
     hashes = set()
     for touched in ("", "unet", "vae", "text_encoder"):
