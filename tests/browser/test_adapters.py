@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.browser.conftest import Open, Server
-from tests.browser.test_generate import make
+from tests.browser.test_generate import generate, make, wait_for_result
 from tests.studio.test_adapters import adapter_file
 
 pytestmark = pytest.mark.browser
@@ -22,8 +23,8 @@ def open_adapters(page: Page) -> None:
 
 
 def test_a_file_becomes_a_card_and_a_click_draws_with_it(page: Page, server: Server, tmp_path: Path) -> None:
+    before = server.pictures
     make(page, PROMPT, seed=3)
-    plain = server.pictures[-1]
     open_adapters(page)
     page.set_input_files("#adapter-file input[type=file]", adapter_file(tmp_path / "ink.safetensors"))
     card = page.locator("#adapter-cards .card", has_text="ink")
@@ -32,9 +33,13 @@ def test_a_file_becomes_a_card_and_a_click_draws_with_it(page: Page, server: Ser
     prompt = page.locator("#prompt textarea")
     sync_api.expect(prompt).to_have_value(f"{PROMPT} <lora:ink:1>")
     sync_api.expect(card).to_have_attribute("aria-pressed", "true")
-    make(page, f"{PROMPT} <lora:ink:1>", seed=3)
-    assert server.pictures[-1] != plain
-    assert server.pictures[-1].read_bytes() != plain.read_bytes()
+    generate(page, f"{PROMPT} <lora:ink:1>", seed=3)
+    page.wait_for_selector("#strip li:nth-child(2)")
+    wait_for_result(page)
+    drawn = [path for path in server.pictures if path not in before]
+    assert len(drawn) == 2
+    pictures = [Image.open(path).convert("RGB").tobytes() for path in drawn]
+    assert pictures[0] != pictures[1]
     card.click()
     sync_api.expect(prompt).to_have_value(PROMPT)
 
