@@ -15,6 +15,10 @@ OnFetch = Callable[[int, int], None]
 """Told while weights come from the hub: bytes that are here, and bytes in all."""
 
 
+def unheard(done_bytes: int, total_bytes: int) -> None:
+    """The `OnFetch` of somebody who does not want to know."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """Told after each step of the sampler's own count: `step` of `total` are done. `preview()` decodes the picture so
@@ -69,7 +73,7 @@ class Engine(Protocol):
         *,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
-        on_fetch: OnFetch = ...,
+        on_fetch: OnFetch = unheard,
     ) -> Picture:
         """Make the one picture of a `single` recipe. `prompts` are the texts as run, without tags: (prompt, negative
         prompt); `adapters` are those that the recipe's prompt names.

@@ -16,8 +16,8 @@ _CAPACITY = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Conditioning:
-    """What a UNet is told of a text: `embeds` `(1, 77, width)` and, for SDXL, the projected end token `pooled`
-    `(1, width)` of the second encoder."""
+    """What a UNet is told of texts: `embeds` `(B, 77, width)` and, for SDXL, the projected end token `pooled`
+    `(B, width)` of the second encoder."""
 
     embeds: Tensor
     pooled: Tensor | None = None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,6 @@ _XL_PARTS = (*_PARTS, "text_encoder_2")
 _FOLDER_HINT = "A checkpoint is a diffusers folder with model_index.json and .safetensors weights."
 _FEWEST_WORDS = 256
 """A CLIP tokenizer has a token for every byte at least."""
-_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +124,8 @@ def check(place: Path) -> str:
 
 def weights_bytes(place: Path, dtype: torch.dtype) -> int:
     """What the weights at `place` will take in memory as `dtype`, told by their headers."""
-    size = torch.finfo(dtype).bits // 8
     tensors = (tensor for path in _weight_files(place) for tensor in read_header(path).tensors.values())
-    return sum((tensor.end - tensor.begin) * size // _ITEM_BYTES.get(tensor.dtype, size) for tensor in tensors)
+    return sum(math.prod(tensor.shape) for tensor in tensors) * dtype.itemsize
 
 
 def weights_sha256(place: Path) -> str:

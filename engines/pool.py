@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from engines.base import EngineState, OnFetch
+from engines.base import EngineState, OnFetch, unheard
 from engines.devices import Device
 from engines.downloads import cached, fetch
 from engines.loading import Loaded, load, weights_bytes
@@ -26,10 +26,6 @@ WEIGHTS_SHARE = 0.5
 
 def _never() -> bool:
     return False
-
-
-def _ignore(done_bytes: int, total_bytes: int) -> None:
-    pass
 
 
 class PipelinePool:
@@ -60,7 +56,7 @@ class PipelinePool:
 
     @contextmanager
     def lease(
-        self, checkpoint: Checkpoint, cancelled: Callable[[], bool] = _never, on_fetch: OnFetch = _ignore
+        self, checkpoint: Checkpoint, cancelled: Callable[[], bool] = _never, on_fetch: OnFetch = unheard
     ) -> Iterator[Loaded]:
         """Lend `checkpoint`'s pipeline to one job at a time; the scheduler it came with is put back afterwards.
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from engines.adapters import AdapterShelf, AttachedAdapter, attached
-from engines.base import ChosenAdapter, EngineState, OnFetch, Picture, Step
+from engines.base import ChosenAdapter, EngineState, OnFetch, Picture, Step, unheard
 from engines.conditioning import PromptCache, call_arguments, remembered_prompt
 from engines.devices import cpu_threads, in_float32
 from engines.loading import Loaded
@@ -64,7 +64,7 @@ class StableDiffusionEngine:
         *,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
-        on_fetch: OnFetch = lambda done_bytes, total_bytes: None,
+        on_fetch: OnFetch = unheard,
     ) -> Picture:
         """Make the one picture of a `single` recipe; see `engines.base.Engine.generate`."""
         checkpoint = self._catalogue.checkpoint(request.checkpoint)

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from engines.base import Engine, EngineState, OnFetch, Picture, Step
+from engines.base import Engine, EngineState, OnFetch, Picture, Step, unheard
 from studio.adapters import AdapterService
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import JobCancelled
@@ -93,7 +93,7 @@ class GenerationService:
         recipe: ResolvedRequest,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
-        on_fetch: OnFetch = lambda done_bytes, total_bytes: None,
+        on_fetch: OnFetch = unheard,
     ) -> Picture:
         """Make the picture of a `single` recipe without keeping it."""
         adapters, hashes = self._adapters.chosen(recipe.prompt), self._adapters.hashes(recipe.prompt)

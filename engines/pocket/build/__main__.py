@@ -97,8 +97,8 @@ def begin(recipe: Recipe, work: Path, options: argparse.Namespace) -> Parts:
     tokenizer = lender.tokenizer if lender else build_tokenizer(work / "tokenizer")
     encoders = []
     for plan in recipe.encoders:
-        reader = getattr(lender, plan.name, None)
-        encoder = pretrain_text_encoder(tokenizer, plan, work, options.text_steps, reader=reader, seed=options.seed)
+        known = getattr(lender, plan.name, None)
+        encoder = pretrain_text_encoder(tokenizer, plan, work, options.text_steps, reader=known, seed=options.seed)
         encoders.append(encoder.eval().requires_grad_(False))
     reader = Reader(tokenizer=tokenizer, encoders=tuple(encoders), is_sdxl=recipe.is_sdxl)
     return Parts(recipe=recipe, vae=vae, unet=unet, reader=reader)

@@ -11,9 +11,10 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
+from engines.conditioning import Conditioning
 from engines.pocket.build.latents import LatentSet
 from engines.pocket.build.loop import Plan, Trainee, train
-from engines.pocket.build.text import Conditioning, Reader
+from engines.pocket.build.text import Reader
 from engines.pocket.grammar import paraphrase
 from studio.domain.catalogue import PredictionType
 

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from engines.conditioning import Conditioning
 from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.grammar import RESERVED, paraphrase, says_background, vocabulary
 from engines.pocket.sampling import sample_scene
@@ -166,14 +167,6 @@ def _end_states(encoder: Encoder, plan: EncoderPlan, ids: Tensor) -> list[Tensor
 def _drop_last_layer(encoder: Encoder) -> None:
     encoder.encoder.layers = encoder.encoder.layers[:-1]
     encoder.config.num_hidden_layers -= 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditioning:
-    """What a UNet is told: `embeds` `(B, 77, width)` and, for SDXL, `pooled` `(B, width of the second encoder)`."""
-
-    embeds: Tensor
-    pooled: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
