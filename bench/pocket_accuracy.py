@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
-from diffusers import StableDiffusionPipeline  # noqa: E402
+from diffusers import DiffusionPipeline  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from engines.pocket.accuracy import GUIDANCE, Report, measure, trials  # noqa: E402
@@ -23,10 +23,12 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=40, help="prompts of each kind with an unseen combination")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
     parser.add_argument("--mistakes", type=Path, help="folder for the pictures that were judged wrong")
     options = parser.parse_args()
-    pipeline = StableDiffusionPipeline.from_pretrained(options.folder, dtype=torch.float32, safety_checker=None)
+    pipeline = DiffusionPipeline.from_pretrained(options.folder, dtype=torch.float32)
+    torch.set_num_threads(options.threads)
     pipeline.set_progress_bar_config(disable=True)
     size = pipeline.unet.config.sample_size * 8
     tests = list(trials(options.per_kind, options.held_out))

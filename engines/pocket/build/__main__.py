@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
 
+from engines.devices import DTYPES, choose_device
 from engines.loading import TINY_VAE_FOLDER
-from engines.pocket.build.assemble import Parts, borrow_unet, load_parts, save_pipeline
+from engines.pocket.build.assemble import Parts, load_parts, save_pipeline
 from engines.pocket.build.autoencoder import new_autoencoder, normalise_latents, train_autoencoder
+from engines.pocket.build.borrowing import borrow_unet
 from engines.pocket.build.decoder import train_decoder
 from engines.pocket.build.denoiser import train_denoiser
 from engines.pocket.build.latents import LatentSet, cache_latents
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="latents per step of the UNet")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak rate of the UNet")
+    parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of the UNet's matrix products")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--start-from", type=Path, help="a folder of this family to train further; its encoders stay")
     start.add_argument("--borrow-from", type=Path, help="a folder of another family: its VAE and what fits of the rest")
@@ -74,7 +77,14 @@ def build(recipe: Recipe, options: argparse.Namespace) -> None:
     )
     spread = data.latents.float()
     logger.info("latents: %d, mean %.3f, spread %.3f", len(spread), spread.mean(), spread.std())
-    plan = Plan(name="unet", steps=options.unet_steps, learning_rate=options.learning_rate, seed=options.seed)
+    plan = Plan(
+        name="unet",
+        steps=options.unet_steps,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        dtype=choose_device("cpu", options.dtype).dtype,
+    )
+    logger.info("the UNet computes in %s", plan.dtype)
     train_denoiser(parts.denoiser, data, work, plan, options.batch_size)
     if options.decoder_steps:
         plan = Plan(name="decoder", steps=options.decoder_steps, learning_rate=7e-4, ema_decay=0.995, seed=options.seed)

@@ -71,27 +71,6 @@ def load_parts(folder: Path, recipe: Recipe) -> Parts:
     return Parts(recipe=recipe, vae=pipeline.vae, unet=pipeline.unet, reader=reader)
 
 
-def borrow_unet(unet: UNet2DConditionModel, lender: UNet2DConditionModel) -> float:
-    """Begin `unet` with what fits of another pocket UNet; gives the share of its parameters that did.
-
-    A 1 × 1 convolution fits a linear layer. Keys and values of a narrower text fit the first columns of wider ones,
-    and the other columns begin at zero: what the further text says is learnt.
-    """
-    mine, theirs, fitted = unet.state_dict(), lender.state_dict(), 0
-    for name, weight in mine.items():
-        other = theirs.get(name)
-        if other is None:
-            continue
-        if other.numel() == weight.numel():
-            weight.copy_(other.reshape(weight.shape))
-        elif name.endswith((".to_k.weight", ".to_v.weight")):
-            weight.zero_()[:, : other.shape[1]] = other
-        else:
-            continue
-        fitted += other.numel()
-    return fitted / sum(weight.numel() for weight in mine.values())
-
-
 def _pipeline_of(parts: Parts) -> DiffusionPipeline:
     recipe, tokenizer = parts.recipe, parts.reader.tokenizer
     config = training_scheduler(recipe.prediction_type).config

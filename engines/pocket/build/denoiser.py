@@ -92,8 +92,9 @@ def train_denoiser(
         target = target_of(noisy, clean, timesteps, denoiser.prediction_type)
         told = denoiser.reader.read(captions)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        predicted = denoiser.predict(noisy, timesteps, told, data.time_ids(picks))
-        per_image = (predicted - target).square().mean(dim=(1, 2, 3))
+        with torch.autocast("cpu", plan.dtype, enabled=plan.dtype != torch.float32):
+            predicted = denoiser.predict(noisy, timesteps, told, data.time_ids(picks))
+        per_image = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         return (weights[timesteps] * per_image).mean()
 
     for step in train(trainee, loss_at, log_every=200):

@@ -18,7 +18,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long and how fast to train: `learning_rate` is the peak after `warmup` steps, then a cosine to 2 %."""
+    """How long and how fast to train: `learning_rate` is the peak after `warmup` steps, then a cosine to 2 %.
+
+    `dtype` is what matrix products compute in; weights, losses and averages are float32.
+    """
 
     name: str
     steps: int
@@ -27,6 +30,7 @@ class Plan:
     ema_decay: float = 0.999
     save_every_s: float = 120.0
     seed: int = 0
+    dtype: torch.dtype = torch.float32
 
     def rate(self, step: int) -> float:
         """Learning rate at `step`, by linear warm-up and cosine decay (Loshchilov & Hutter, 2017)."""
@@ -54,7 +58,7 @@ class Trainee:
             torch.optim.AdamW(others, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         ]
         if muon:
-            self.optimizers.append(Muon(muon, plan.learning_rate))
+            self.optimizers.append(Muon(muon, plan.learning_rate, dtype=plan.dtype))
         self.averages = {name: _copy_state(module) for name, module in modules.items()}
         self.step = 0
         self.seconds = 0.0

@@ -19,10 +19,21 @@ _RMS = 0.2
 
 
 class Muon(Optimizer):
-    """For weights of two dimensions and more; a convolution counts as the matrix `(out, in · kh · kw)`."""
+    """For weights of two dimensions and more; a convolution counts as the matrix `(out, in · kh · kw)`.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.01):
+    `dtype` is what the orthogonal directions are found in; they are rough by design, and bf16 is enough.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        decay: float = 0.01,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -33,7 +44,8 @@ class Muon(Optimizer):
                 if weight.grad is not None:
                     alike[weight.shape].append(weight)
             for weights in alike.values():
-                directions = orthogonal(torch.stack([self._direction(w, group["momentum"]) for w in weights]))
+                momenta = torch.stack([self._direction(weight, group["momentum"]) for weight in weights])
+                directions = orthogonal(momenta.to(self._dtype)).to(momenta.dtype)
                 scale = _RMS * math.sqrt(max(directions.shape[1:]))
                 for weight, direction in zip(weights, directions, strict=True):
                     weight.mul_(1 - group["lr"] * group["decay"])

@@ -1,6 +1,7 @@
 """The training code: exact to resume, right by the authorities, and its product a standard folder of small files."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from diffusers.training_utils import compute_snr
 from PIL import Image
 from torch import Tensor, nn
 
-from engines.pocket.build.assemble import borrow_unet, load_parts, save_pipeline
+from engines.pocket.build.assemble import load_parts, save_pipeline
 from engines.pocket.build.autoencoder import (
     new_autoencoder,
     normalise_latents,
@@ -21,6 +22,7 @@ from engines.pocket.build.autoencoder import (
     to_pixels,
     train_autoencoder,
 )
+from engines.pocket.build.borrowing import borrow_unet
 from engines.pocket.build.decoder import estimate, train_decoder
 from engines.pocket.build.denoiser import (
     PURE_NOISE_FROM,
@@ -108,6 +110,18 @@ def test_an_orthogonal_direction_keeps_its_singular_vectors_and_levels_their_str
     left, _, right = torch.linalg.svd(matrices, full_matrices=False)
     strengths = torch.diagonal(left.mT @ orthogonal(matrices) @ right.mT, dim1=1, dim2=2)
     assert 0.6 < strengths.min() <= strengths.max() < 1.3
+
+
+def test_rough_directions_in_short_numbers_lead_the_same_way(tmp_path: Path) -> None:
+    ends = []
+    for dtype in (torch.float32, torch.bfloat16):
+        trainee, module = small_trainee(tmp_path)
+        trainee.optimizers[1]._dtype = dtype
+        for step in range(30):
+            trainee.update(loss_of(module, step))
+        ends.append(float(loss_of(module, 99).detach()))
+    first = float(loss_of(small_trainee(tmp_path)[1], 99).detach())
+    assert max(ends) < 0.9 * first and abs(ends[0] - ends[1]) < 0.01 * first
 
 
 def test_the_first_and_last_convolution_are_not_hidden_weights() -> None:
@@ -281,13 +295,33 @@ def test_most_of_a_unet_is_borrowed(family: str, least: float) -> None:
     assert borrow_unet(unet, lender) > least
     name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     mine, theirs = unet.state_dict()[name], lender.state_dict()[name]
-    assert torch.equal(mine[:, : theirs.shape[1]], theirs)
+    kept = torch.arange(len(mine)) * len(theirs) // len(mine)
+    assert torch.equal(mine[:, : theirs.shape[1]], theirs[kept])
     assert not mine[:, theirs.shape[1] :].any()
+
+
+def test_a_narrower_unet_takes_of_joined_inputs_each_parts_own_channels() -> None:
+    lender, unet = load_parts(POCKET, SD15).unet, RECIPES["sd21"].new_unet()
+    borrow_unet(unet, lender)
+    name = "up_blocks.1.resnets.0.conv1.weight"  # hidden states of 160 channels, 192 there; 128 from the way down
+    mine, theirs = unet.state_dict()[name], lender.state_dict()[name]
+    assert (mine.shape[1], theirs.shape[1]) == (160 + 128, 192 + 128)
+    assert torch.equal(mine[:, 160:], theirs[:, 192:])
+    assert torch.equal(mine[:, :160], theirs[:, torch.arange(160) * 192 // 160])
+
+
+def test_further_blocks_of_a_transformer_add_nothing_at_first() -> None:
+    unet = RECIPES["sdxl"].new_unet()
+    borrow_unet(unet, load_parts(POCKET, SD15).unet)
+    block = unet.mid_block.attentions[0].transformer_blocks[1]
+    hidden, told = torch.randn(1, 9, 128), torch.randn(1, 5, 224)
+    with torch.no_grad():
+        assert torch.equal(block(hidden, encoder_hidden_states=told), hidden)
 
 
 def test_a_borrowed_unet_predicts_what_its_lender_does_when_told_the_same() -> None:
     lender = load_parts(POCKET, SD15)
-    unet = RECIPES["sd21"].new_unet()
+    unet = replace(RECIPES["sd21"], deepest_width=SD15.deepest_width).new_unet()
     borrow_unet(unet, lender.unet)
     told = lender.reader.read(["a red circle"]).embeds
     noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
