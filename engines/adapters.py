@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from engines.base import ChosenAdapter
 from engines.loading import Loaded
+from engines.placement import execution_device, weight_of
 from lora_registry.weights import AdapterWeights, Change, LowRank, delta, load_weights
 from studio.domain.adapter import PARTS, AdapterTarget, Part
 from studio.domain.tags import AdapterUse
@@ -93,13 +94,14 @@ def attached(pipeline: Any, adapters: Sequence[AttachedAdapter]) -> Iterator[Non
     Each change stands beside its module: y = W·x + Σ lora_scale · ΔW·x. So the weights stay as they are, and detaching
     leaves nothing behind; fusing and unfusing would change their last bits.
     """
+    device = execution_device(pipeline)
     branches: dict[nn.Module, list[Branch]] = {}
     for adapter in adapters:
         for part, changes in adapter.weights.items():
             scale = adapter.scale_of(part)
             for path, change in changes.items() if scale else ():
                 module = getattr(pipeline, part).get_submodule(path)
-                branches.setdefault(module, []).append(_branch(module, change, scale, pipeline.device))
+                branches.setdefault(module, []).append(_branch(module, change, scale, device))
     handles = [module.register_forward_hook(_adding(beside)) for module, beside in branches.items()]
     try:
         yield
@@ -128,7 +130,7 @@ def _branch(module: nn.Module, change: Change, scale: float, device: torch.devic
             return lambda hidden: F.linear(F.linear(hidden, down), up)
         down, up = down.reshape(-1, *weight.shape[1:]), up.reshape(len(up), -1, 1, 1)
         return lambda hidden: F.conv2d(_convolved(module, hidden, down), up)
-    whole = (delta(change, weight) * scale).to(device, weight.dtype)
+    whole = (delta(change, weight_of(module)) * scale).to(device, weight.dtype)
     if isinstance(module, nn.Linear):
         return lambda hidden: F.linear(hidden, whole)
     return lambda hidden: _convolved(module, hidden, whole)

@@ -8,6 +8,7 @@ from typing import Protocol
 from PIL import Image
 
 from studio.domain.catalogue import Checkpoint
+from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
 from studio.domain.tags import AdapterUse
 
@@ -65,6 +66,14 @@ class Engine(Protocol):
         """How things stand; from any thread, at once."""
         ...
 
+    def plan(self, request: ResolvedRequest) -> MemoryPlan:
+        """How a picture of `request` would be made now and what memory that takes; from any thread, without loading.
+
+        Raises:
+            CorruptModel, NotFound: its checkpoint is damaged or gone.
+        """
+        ...
+
     def generate(
         self,
         request: ResolvedRequest,
@@ -80,7 +89,8 @@ class Engine(Protocol):
 
         Raises:
             JobCancelled: within one step of `cancelled()` turning true, within a second while weights are fetched.
-            GenerationFailed: values that are not finite.
+            GenerationFailed: values that are not finite, or a picture of a single colour.
+            OutOfMemory: not even the lightest way of making it fits.
             NotFound, CorruptModel, DownloadFailed, StorageFailed: the checkpoint cannot be had.
             Incompatible: an adapter does not fit it.
         """

@@ -10,6 +10,8 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
 
+from engines.placement import execution_device
+
 _CAPACITY = 64
 """Texts kept; in SD 1.5 one takes 236 kB, in SDXL 635 kB."""
 
@@ -51,7 +53,7 @@ def call_arguments(prompt: Conditioning, negative: Conditioning | None) -> dict[
 
 def _read(pipeline: Any, text: str, is_negative: bool) -> Conditioning:
     read = pipeline.encode_prompt(
-        text, device=pipeline.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        text, device=execution_device(pipeline), num_images_per_prompt=1, do_classifier_free_guidance=False
     )
     if not isinstance(pipeline, StableDiffusionXLPipeline):
         return Conditioning(embeds=read[0])

@@ -97,6 +97,8 @@ def _family(name: str, unet: Shapes, layout: Layout) -> str:
     projections = [shape for key, shape in unet.items() if key.endswith(projection)]
     if first not in unet or not projections:
         raise _unknown(name, unet)
+    if len(unet[first]) != 4:
+        raise CorruptModel(f"{name} holds no UNet: its first layer is no convolution.", "Fetch or copy it again.")
     channels = unet[first][1]
     if channels != 4:
         what = _INPUTS.get(channels, f"a model of {channels} input channels")

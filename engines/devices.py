@@ -1,12 +1,15 @@
-"""Which device and number format to compute in, decided by what is here and, on CPUs, by a short measurement."""
+"""Which device and number format to compute in and how much memory is free there: what is here, and on CPUs a short
+measurement."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from studio.domain.errors import InvalidRequest
 
@@ -45,6 +48,34 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> Device:
     return Device(name=name, dtype=DTYPES[dtype])
 
 
+def free_bytes(device: str) -> int:
+    """Memory of `device` that is free now: the GPU's, or what the system or a container's limit leaves this process."""
+    if device == "cuda":
+        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + cached
+    if device == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return min([psutil.virtual_memory().available, *_container_rooms()])
+
+
+def _container_rooms(groups: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """What the memory limits of a container leave; what its files take in memory can be dropped and counts as free."""
+    limit, used, details = groups / "memory.max", groups / "memory.current", groups / "memory.stat"
+    try:
+        most = limit.read_text().strip()
+        if most != "max":
+            lines = (line.split() for line in details.read_text().splitlines())
+            files = next((int(value) for name, value in lines if name == "inactive_file"), 0)
+            yield int(most) - int(used.read_text()) + files
+    except (OSError, ValueError):  # no container, or one of another kind
+        return
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As people write it: float32."""
+    return str(dtype).removeprefix("torch.")
+
+
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
     """Let torch use `count` CPU threads in this thread for a while; None leaves it as it is.
@@ -63,19 +94,26 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def in_float32(*modules: nn.Module) -> Iterator[None]:
-    """Let modules compute in float32 for a while: it holds every number of half precision, so all bits come back."""
-    before = [next(module.parameters()).dtype for module in modules]
-    _convert(modules, [torch.float32] * len(modules))
+    """Let modules compute in float32 for a while: it holds every number of half precision. Their own weights are kept
+    beside it, wherever they lie, and come back as they were."""
+    tensors = [
+        tensor
+        for module in modules
+        for tensor in (*module.parameters(), *module.buffers())
+        if tensor.is_floating_point()
+    ]
+    own = [tensor.data for tensor in tensors]
+    _exchange(tensors, (data.float() for data in own))
     try:
         yield
     finally:
-        _convert(modules, before)
+        _exchange(tensors, own)
 
 
-def _convert(modules: Sequence[nn.Module], dtypes: Sequence[torch.dtype]) -> None:
+def _exchange(tensors: Sequence[Tensor], contents: Iterable[Tensor]) -> None:
     with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode could never be trained again
-        for module, dtype in zip(modules, dtypes, strict=True):
-            module.to(dtype)
+        for tensor, data in zip(tensors, contents, strict=True):
+            tensor.data = data
 
 
 def _automatic_dtype(name: str) -> torch.dtype:

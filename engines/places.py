@@ -17,12 +17,14 @@ def local_place(checkpoint: Checkpoint, root: Path, models_dir: Path) -> Path | 
     """A folder or file of its name in the models folder, or its catalogue folder, which is relative to `root`.
 
     Raises:
-        NotFound: the catalogue names a folder that is not there.
+        NotFound: the catalogue names a folder that is not there, or one's own file went away.
     """
     dropped = models_dir / checkpoint.id
     for place in (dropped, dropped.with_name(dropped.name + WEIGHTS_SUFFIX)):
         if place.exists():
             return place
+    if checkpoint.is_own:
+        raise NotFound(f"{checkpoint.title} is no longer in the models folder.", "Choose another model.")
     if checkpoint.folder is None:
         return None
     folder = root / checkpoint.folder

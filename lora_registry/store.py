@@ -19,7 +19,7 @@ from lora_registry.files import checked_id, safe_stem, storage_errors, write_who
 from lora_registry.formats import describe, read_adapter
 from lora_registry.tensor_data import tensor_sha256
 from lora_registry.texts import stated_sha256
-from studio.domain.adapter import Adapter, AdapterCard, AdapterEntry, AdapterTarget, Verdict
+from studio.domain.adapter import MAX_LORA_SCALE, Adapter, AdapterCard, AdapterEntry, AdapterTarget, Verdict
 from studio.domain.errors import CorruptModel, InvalidRequest, NotFound, StudioError
 from studio.domain.tensors import read_header
 
@@ -34,7 +34,15 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _MAX_PREVIEW_BYTES = 8_000_000
 _MAX_CARD_BYTES = 1_000_000
 _BLOCK_BYTES = 1 << 20
-_EDITABLE = ("title", "notes", "trigger_words", "lora_scale")
+_MAX_VERDICTS = 8
+"""How many are kept of a file; the oldest goes first."""
+_EDITABLE = {
+    "title": "At most 200 letters.",
+    "notes": "At most 10,000 letters.",
+    "trigger_words": "At most 50 words, of 100 letters each.",
+    "lora_scale": f"A number from {-MAX_LORA_SCALE:g} to {MAX_LORA_SCALE:g}.",
+}
+"""What the owner may change of a card → what it can be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +60,7 @@ class _Known:
     stamp: tuple[int, int]
     adapter: Adapter | None
     problem: str
+    verdicts: tuple[tuple[AdapterTarget, Verdict], ...] = ()
 
 
 class AdapterStore:
@@ -97,11 +106,26 @@ class AdapterStore:
         note = _integrity_note(entry.adapter, entry.card) or _unrecorded_note(entry.adapter, entry.card)
         return replace(entry, adapter=replace(entry.adapter, notes=entry.adapter.notes + note))
 
-    def judge(self, adapter_id: str, target: AdapterTarget) -> Verdict:
-        """Whether an adapter can be used with `target`; reads all of it."""
+    def keys(self, adapter_id: str) -> tuple[str, ...]:
+        """What an adapter's file calls its tensors, in order of name.
+
+        Raises:
+            CorruptModel: it is no safetensors file.
+        """
         path = self.path(adapter_id)
         with storage_errors(path.name):
-            verdict = judge(path, target)
+            return tuple(sorted(read_header(path).tensors))
+
+    def judge(self, adapter_id: str, target: AdapterTarget) -> Verdict:
+        """Whether an adapter can be used with `target`. Reads the whole file, once per target until it changes."""
+        path = self.path(adapter_id)
+        with self._lock:
+            known = self._read(adapter_id)
+        verdict = next((verdict for judged, verdict in known.verdicts if judged == target), None)
+        if verdict is None:
+            with storage_errors(path.name):
+                verdict = judge(path, target)
+            self._keep_verdict(adapter_id, known.stamp, target, verdict)
         with self._lock:
             entry = self._hashed(self.get(adapter_id))
         damage = _integrity_note(entry.adapter, entry.card) if entry.adapter else ()
@@ -237,6 +261,14 @@ class AdapterStore:
                 known = self._known[adapter_id] = _read_file(path, adapter_id, stamp)
         return known
 
+    def _keep_verdict(self, adapter_id: str, stamp: tuple[int, int], target: AdapterTarget, verdict: Verdict) -> None:
+        """Remember a verdict for as long as the file has the stamp that it had before it was judged."""
+        with self._lock:
+            known = self._known.get(adapter_id)
+            if known is not None and known.stamp == stamp:
+                verdicts = (*known.verdicts, (target, verdict))[-_MAX_VERDICTS:]
+                self._known[adapter_id] = replace(known, verdicts=verdicts)
+
     def _hashed(self, entry: AdapterEntry) -> AdapterEntry:
         adapter = entry.adapter
         if adapter is None or adapter.tensor_sha256:
@@ -348,4 +380,6 @@ def _unrecorded_note(adapter: Adapter, card: AdapterCard) -> tuple[str, ...]:
 def _invalid_card(error: ValidationError) -> InvalidRequest:
     problem = error.errors(include_url=False)[0]
     field = str(problem["loc"][0])
-    return InvalidRequest(f"{field.replace('_', ' ').capitalize()}: {problem['msg'].lower()}.", "", field)
+    return InvalidRequest(
+        f"{field.replace('_', ' ').capitalize()}: {problem['msg'].lower()}.", _EDITABLE.get(field, ""), field
+    )

@@ -1,6 +1,9 @@
-"""Adapters as the services use them: which there are, and whether those that a prompt names can be used."""
+"""Adapters as the services use them: which there are, whether those that a prompt names can be used, their previews."""
 
+import io
 from pathlib import Path
+
+from PIL import Image, ImageOps
 
 from engines.base import ChosenAdapter
 from engines.places import adapter_target, local_place
@@ -9,7 +12,10 @@ from studio.domain.adapter import FAMILY_TITLES, Verdict
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.tags import adapters_named
+from studio.metadata import FORMATS, MAX_PIXELS
 from studio.settings import PROJECT_ROOT
+
+PREVIEW_PX = 512
 
 
 class AdapterService:
@@ -64,8 +70,46 @@ class AdapterService:
             return Verdict(message=entry.problem)
         family = entry.adapter.family
         if family in (None, checkpoint.family):
-            return Verdict(notes=entry.adapter.notes)
+            unknown = f"It was not compared with the layers of {checkpoint.title}, which are known once that draws."
+            return Verdict(notes=(*entry.adapter.notes, unknown))
         return Verdict(
             message=f"{entry.adapter.file_name} is made for {FAMILY_TITLES[family]}; {checkpoint.title} is not.",
             hint=f"Choose a {FAMILY_TITLES[family]} model.",
         )
+
+    def set_preview(self, adapter_id: str, picture: Path) -> None:
+        """Keep a small copy of `picture` as an adapter's preview. What its file says of itself, such as the prompt, is
+        left out: whoever may see the page may see previews.
+
+        Raises:
+            InvalidRequest: it is no picture that can be read, or one of more than 50 million pixels.
+            NotFound: there is no such adapter.
+        """
+        self.store.set_preview(adapter_id, _small_png(picture))
+
+    def preview_version(self, adapter_id: str) -> str:
+        """What changes with an adapter's preview, for addresses whose pictures a browser keeps; "" without one."""
+        path = self.store.preview_path(adapter_id)
+        try:
+            return f"{path.stat().st_mtime_ns:x}" if path else ""
+        except OSError:  # removed a moment ago
+            return ""
+
+
+def _small_png(picture: Path) -> bytes:
+    try:
+        with Image.open(picture, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError("too many pixels to decode")
+            small = ImageOps.exif_transpose(image).convert("RGB")
+    except Exception as error:  # Pillow's decoders fail in more ways than they document
+        raise InvalidRequest(
+            f"This is no PNG, JPEG or WebP picture of at most {MAX_PIXELS // 1_000_000} million pixels.",
+            "Choose another one.",
+            "preview",
+        ) from error
+    small.thumbnail((PREVIEW_PX, PREVIEW_PX))
+    small.info.clear()
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,21 +1,36 @@
-"""Opens the ledger's database: settings that make SQLite safe, the schema's version, damage set aside."""
+"""Opens the ledger's database: settings that make SQLite safe, older schemas brought up to date, damage set aside."""
 
 import contextlib
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import (
+    JSON,
+    URL,
+    Connection,
+    Engine,
+    bindparam,
+    column,
+    create_engine,
+    event,
+    make_url,
+    select,
+    table,
+    update,
+)
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from studio.domain.errors import StorageFailed
+from studio.domain.images import recipe_sha256
+from studio.domain.request import ResolvedRequest
 from studio.files import storage_errors
 from studio.tables import SCHEMA_VERSION, Base, SchemaEntry
 
@@ -24,6 +39,7 @@ logger = logging.getLogger(__name__)
 _PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 _URL_HINT = "Such as sqlite:////data/studio.db, or postgresql+psycopg://user@host/name with that driver installed."
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BATCH = 1000
 
 
 def open_database(url: str) -> Engine:
@@ -105,6 +121,38 @@ def _ensure_schema(engine: Engine) -> None:
         if version is None:
             Base.metadata.create_all(session.connection())
             session.add(SchemaEntry(id=1, version=SCHEMA_VERSION))
+        elif version < SCHEMA_VERSION:
+            _bring_up_to_date(session.connection(), version)
+            session.execute(update(SchemaEntry).values(version=SCHEMA_VERSION))
+
+
+def _bring_up_to_date(connection: Connection, version: int) -> None:
+    """Change the tables of an older studio, in the transaction of the caller: all of it happens, or nothing."""
+    logger.info("the database is brought from schema %d to %d", version, SCHEMA_VERSION)
+    for step in _STEPS[version - 1 :]:
+        step(connection)
+    Base.metadata.create_all(connection)
+
+
+def _name_recipes(connection: Connection) -> None:
+    """1 → 2: pictures are found by their recipe."""
+    connection.exec_driver_sql("ALTER TABLE images ADD COLUMN recipe_sha256 TEXT NOT NULL DEFAULT ''")
+    images = table(
+        "images", column("id"), column("recipe", JSON()), *map(column, ("prompt_as_run", "negative_as_run")),
+        column("recipe_sha256"),
+    )  # fmt: skip
+    told = select(images.c.id, images.c.recipe, images.c.prompt_as_run, images.c.negative_as_run)
+    change = update(images).where(images.c.id == bindparam("row_id")).values(recipe_sha256=bindparam("name"))
+    last = ""
+    while rows := connection.execute(told.where(images.c.id > last).order_by(images.c.id).limit(_BATCH)).all():
+        names = ((row.id, recipe_sha256(ResolvedRequest.model_validate(row[1]), row[2], row[3])) for row in rows)
+        connection.execute(change, [{"row_id": row_id, "name": name} for row_id, name in names])
+        last = rows[-1].id
+    connection.exec_driver_sql("CREATE INDEX images_of_recipe ON images (recipe_sha256, visitor)")
+
+
+_STEPS: tuple[Callable[[Connection], None], ...] = (_name_recipes,)
+"""What makes version 2 of 1, and so on. A step spells tables out as they were then, since `studio.tables` goes on."""
 
 
 def _prepare_file(database: str | None) -> None:

@@ -66,6 +66,22 @@ class Gallery:
             path.unlink(missing_ok=True)
         return stored
 
+    def alike(self, recipe: ResolvedRequest, prompts: tuple[str, str], visitor: str) -> list[ImageRecord]:
+        """The pictures of `visitor` that were made by exactly this recipe and these texts as run, newest first."""
+        return self._ledger.images_of_recipe(recipe, *prompts, visitor)
+
+    def is_whole(self, record: ImageRecord) -> bool:
+        """Whether the file of a picture is there, with every pixel as it was made."""
+        try:
+            found = read_record(self.path(record), record.path)
+        except NotFound:
+            return False
+        return found is not None and found.pixels_sha256 == record.pixels_sha256
+
+    def reuse(self, job_id: str, image_index: int, record: ImageRecord) -> bool:
+        """Let a picture of an earlier job be picture `image_index` of another one; False if it was just deleted."""
+        return self._ledger.reuse_image(job_id, image_index, record.id)
+
     def image(self, image_id: str) -> ImageRecord:
         """Raises NotFound for an id that no picture has."""
         return self._ledger.image(image_id)

@@ -1,30 +1,42 @@
 """Text to image: a request becomes a job, a job becomes pictures in the gallery."""
 
 import io
+import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from engines.base import Engine, EngineState, OnFetch, Picture, Step, unheard
+from engines.identity import agree, conditions, described_at, find_place, foreseen, weights_sha256, weights_stamp
+from studio import __version__
 from studio.adapters import AdapterService
-from studio.domain.catalogue import Catalogue
+from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import JobCancelled
-from studio.domain.events import Fetching, ImageReady, Progress
+from studio.domain.events import Drawing, Fetching, ImageReady, Progress
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest, ResolvedRequest
 from studio.domain.tags import without_tags
 from studio.gallery import Gallery, NewImage
 from studio.job import Job
 from studio.jobs import JobRunner
+from studio.ledger import Ledger
+from studio.settings import PROJECT_ROOT, Settings
+
+logger = logging.getLogger(__name__)
 
 KIND = "generate"
+_AGAIN = "again"
+"""In a job's payload, beside the recipe: draw what was made before once more."""
 PREVIEW_QUALITY = 85
 PREVIEW_SHARE = 0.1
 """Share of the time that previews may take: a quick picture shows fewer of them rather than becoming slow."""
+_UNSAID = {"studio": "0.1.0", "adapters": ""}
+"""What holds for pictures whose environment does not say it."""
 
 
 class EngineHolder:
@@ -47,21 +59,87 @@ class EngineHolder:
         return engine.state() if engine else None
 
 
+class EarlierPictures:
+    """Finds the picture that drawing a recipe now would make once more. Loads no weights for it."""
+
+    def __init__(
+        self, gallery: Gallery, ledger: Ledger, adapters: AdapterService, engine: EngineHolder, settings: Settings
+    ) -> None:
+        self._gallery = gallery
+        self._ledger = ledger
+        self._adapters = adapters
+        self._engine = engine
+        self._settings = settings
+
+    def find(
+        self, recipe: ResolvedRequest, prompts: tuple[str, str], checkpoint: Checkpoint, visitor: str
+    ) -> ImageRecord | None:
+        """The newest such picture of `visitor` whose file is whole; None if this `single` recipe has to be drawn.
+
+        Raises:
+            NotFound: an adapter that the prompt names went away, or the checkpoint's folder in the catalogue.
+        """
+        alike = self._gallery.alike(recipe, prompts, visitor)
+        if not alike:
+            return None
+        now = conditions(checkpoint, self._state(checkpoint))
+        now |= {"studio": __version__, "adapters": self._adapters.hashes(recipe.prompt)}
+        alike = [record for record in alike if agree(_UNSAID | record.environment, now)]
+        place = find_place(checkpoint, PROJECT_ROOT, self._settings.models_dir)
+        alike = self._of_weights(place, alike) if alike and place else []
+        return next(filter(self._gallery.is_whole, alike), None)
+
+    def _state(self, checkpoint: Checkpoint) -> EngineState:
+        known = self._engine.state() or foreseen(checkpoint, self._settings.device, self._settings.dtype)
+        return known or self._engine.get().state()
+
+    def _of_weights(self, place: Path, records: list[ImageRecord]) -> list[ImageRecord]:
+        """Those that were made by the weights that lie at `place`, and with the settings beside them."""
+        try:
+            now, since = self._weights_sha256(place), described_at(place)
+        except (OSError, ValueError) as error:  # the engine meets it too, and says it better
+            logger.info("the weights in %s cannot be told: %s", place.name, error)
+            return []
+        return [
+            record
+            for record in records
+            if record.environment.get("checkpoint_sha256") == now and record.created_at > since
+        ]
+
+    def _weights_sha256(self, place: Path) -> str:
+        stamp = weights_stamp(place)
+        known = self._ledger.weights_sha256(stamp)
+        if known is not None:
+            return known
+        sha256 = weights_sha256(place)
+        if weights_stamp(place) == stamp:  # else somebody wrote to them meanwhile
+            self._ledger.keep_weights_sha256(stamp, sha256)
+        return sha256
+
+
 class GenerationService:
     """Submits generation jobs and runs them."""
 
     def __init__(
-        self, catalogue: Catalogue, runner: JobRunner, gallery: Gallery, engine: EngineHolder, adapters: AdapterService
+        self,
+        catalogue: Catalogue,
+        runner: JobRunner,
+        gallery: Gallery,
+        engine: EngineHolder,
+        adapters: AdapterService,
+        earlier: EarlierPictures,
     ) -> None:
         self._catalogue = catalogue
         self._adapters = adapters
+        self._earlier = earlier
         self._runner = runner
         self._gallery = gallery
         self._engine = engine
         runner.register(KIND, self.run)
 
-    def submit(self, request: GenerationRequest, visitor: str = "local") -> Job:
-        """Decide what is open, the seed included, and put the job in line.
+    def submit(self, request: GenerationRequest, visitor: str = "local", *, again: bool = False) -> Job:
+        """Decide what is open, the seed included, and put the job in line. With `again`, pictures that `visitor` has
+        already are drawn once more.
 
         Raises:
             InvalidRequest: values, or adapters that the prompt names, that do not fit each other or the checkpoint.
@@ -69,16 +147,21 @@ class GenerationService:
         """
         resolved = self._catalogue.resolve(request)
         self._adapters.check(resolved.prompt, self._catalogue.checkpoint(resolved.checkpoint))
-        return self._runner.submit(KIND, resolved.model_dump(mode="json"), visitor)
+        return self._runner.submit(KIND, {**resolved.model_dump(mode="json"), _AGAIN: again}, visitor)
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Make every picture of `job` that is not recorded yet; the job handler."""
-        request = ResolvedRequest.model_validate(job.payload)
+        """Make every picture of `job` that is not recorded yet, and was not made before; the job handler."""
+        payload = dict(job.payload)
+        is_again = payload.pop(_AGAIN, False)
+        request = ResolvedRequest.model_validate(payload)
         done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
-        reporter = StepReporter(job, request.num_images, len(done))
-        for index in range(request.num_images):
-            if index in done:
-                continue
+        left = [index for index in range(request.num_images) if index not in done]
+        if not is_again:
+            left = [index for index in left if not self._reuse(job, request.single(index), index)]
+        reporter = StepReporter(job, request.num_images, request.num_images - len(left))
+        if left:
+            job.emit(Drawing)
+        for index in left:
             recipe = request.single(index)
             picture = self.make(recipe, job.cancelled, reporter, reporter.fetching)
             if job.cancelled():
@@ -100,7 +183,7 @@ class GenerationService:
         picture = self._engine.get().generate(
             recipe, self.prompts(recipe), adapters, cancelled=cancelled, on_step=on_step, on_fetch=on_fetch
         )
-        told = {"adapters": hashes} if hashes else {}
+        told = {"studio": __version__} | ({"adapters": hashes} if hashes else {})
         return replace(picture, environment=picture.environment | told)
 
     def prompts(self, recipe: ResolvedRequest) -> tuple[str, str]:
@@ -115,6 +198,15 @@ class GenerationService:
     def engine_state(self) -> EngineState | None:
         """How the engine stands; None before it is there."""
         return self._engine.state()
+
+    def _reuse(self, job: Job, recipe: ResolvedRequest, index: int) -> bool:
+        """Give the job the picture that its owner has of `recipe` already; False if there is none."""
+        checkpoint = self._catalogue.checkpoint(recipe.checkpoint)
+        record = self._earlier.find(recipe, self.prompts(recipe), checkpoint, job.visitor)
+        if record is None or not self._gallery.reuse(job.id, index, record):
+            return False
+        job.emit(ImageReady, image_id=record.id, image_index=index)
+        return True
 
     def _new_image(self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture) -> NewImage:
         prompt, negative = self.prompts(recipe)
@@ -219,6 +311,6 @@ def _jpeg(image: Image.Image) -> bytes:
 
 
 def job_images(job: Job, gallery: Gallery) -> list[ImageRecord]:
-    """The pictures of a job so far, in order."""
+    """The pictures of a job so far, in order. One with the id of another job was made before."""
     ready = [event for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)]
     return [gallery.image(event.image_id) for event in sorted(ready, key=lambda event: event.image_index)]

@@ -18,10 +18,11 @@ from sqlalchemy.orm import Session
 
 from studio.database import database_errors, open_database, writing
 from studio.domain.errors import NotFound
-from studio.domain.images import ImageRecord
+from studio.domain.images import ImageRecord, recipe_sha256
+from studio.domain.request import ResolvedRequest
 from studio.processes import is_dead
 from studio.search import conditions, search_text
-from studio.tables import WAITING_OR_RUNNING, ImageEntry, JobEntry, JobRow, JobState
+from studio.tables import WAITING_OR_RUNNING, ImageEntry, JobEntry, JobRow, JobState, ReusedEntry, WeightsEntry
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class Ledger:
             existing = session.scalar(select(ImageEntry).where(or_(ImageEntry.id == record.id, same_place)).limit(1))
             if existing is not None:
                 return _image_record(existing)
-            session.add(ImageEntry(**record.model_dump(mode="json"), search_text=search_text(record)))
+            session.add(_image_entry(record))
             session.execute(update(JobEntry).where(JobEntry.id == record.job_id).values(starts=0))
             return record
 
@@ -178,10 +179,31 @@ class Ledger:
             return _image_record(entry)
 
     def images_of_job(self, job_id: str) -> list[ImageRecord]:
-        """What a job has made so far, by index."""
-        wanted = select(ImageEntry).where(ImageEntry.job_id == job_id).order_by(ImageEntry.image_index)
+        """What a job has so far, by index: what it made, and what it reuses, with the index that it has in this job."""
+        made = select(ImageEntry).where(ImageEntry.job_id == job_id)
+        reused = select(ImageEntry, ReusedEntry.image_index).join(ReusedEntry, ReusedEntry.image_id == ImageEntry.id)
         with self._reading() as session:
-            return [_image_record(entry) for entry in session.scalars(wanted)]
+            found = [_image_record(entry) for entry in session.scalars(made)]
+            for entry, index in session.execute(reused.where(ReusedEntry.job_id == job_id)):
+                found.append(_image_record(entry).model_copy(update={"image_index": index}))
+        return sorted(found, key=lambda record: record.image_index)
+
+    def images_of_recipe(
+        self, recipe: ResolvedRequest, prompt_as_run: str, negative_as_run: str, visitor: str
+    ) -> list[ImageRecord]:
+        """What `visitor` has of exactly this recipe and these texts, newest first."""
+        name = recipe_sha256(recipe, prompt_as_run, negative_as_run)
+        wanted = select(ImageEntry).where(ImageEntry.recipe_sha256 == name, ImageEntry.visitor == visitor)
+        with self._reading() as session:
+            return [_image_record(entry) for entry in session.scalars(wanted.order_by(ImageEntry.id.desc()))]
+
+    def reuse_image(self, job_id: str, image_index: int, image_id: str) -> bool:
+        """Let a picture of an earlier job count as one of this job's; False if it is gone."""
+        with self._writing() as session:
+            if session.get(ImageEntry, image_id) is None:
+                return False
+            session.merge(ReusedEntry(job_id=job_id, image_index=image_index, image_id=image_id))
+            return True
 
     def image_paths(self) -> dict[str, str]:
         """Where every image lies: path → id."""
@@ -228,6 +250,19 @@ class Ledger:
         """Forget an image; nothing happens if it is not there."""
         self._changes(delete(ImageEntry).where(ImageEntry.id == image_id))
 
+    # Weights
+
+    def weights_sha256(self, stamp: str) -> str | None:
+        """The hash of the weights that have this stamp, if they were read before."""
+        with self._reading() as session:
+            entry = session.get(WeightsEntry, stamp)
+            return entry and entry.sha256
+
+    def keep_weights_sha256(self, stamp: str, sha256: str) -> None:
+        """Remember a hash: reading gigabytes takes seconds."""
+        with self._writing() as session:
+            session.merge(WeightsEntry(stamp=stamp, sha256=sha256))
+
     # Transactions
 
     @contextmanager
@@ -248,6 +283,11 @@ class Ledger:
 
 def _job_row(entry: JobEntry) -> JobRow:
     return JobRow(**{field.name: getattr(entry, field.name) for field in fields(JobRow)})
+
+
+def _image_entry(record: ImageRecord) -> ImageEntry:
+    name = recipe_sha256(record.recipe, record.prompt_as_run, record.negative_as_run)
+    return ImageEntry(**record.model_dump(mode="json"), search_text=search_text(record), recipe_sha256=name)
 
 
 def _image_record(entry: ImageEntry) -> ImageRecord:

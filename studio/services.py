@@ -10,9 +10,10 @@ from studio.domain.catalogue import Catalogue
 from studio.domain.images import ImageRecord
 from studio.domain.request import parse_request
 from studio.gallery import Gallery
-from studio.generation import EngineHolder, GenerationService, job_images
+from studio.generation import EarlierPictures, EngineHolder, GenerationService, job_images
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
+from studio.planning import PlanningService
 from studio.reproduction import ReproductionService
 from studio.settings import PROJECT_ROOT, Settings
 
@@ -31,6 +32,7 @@ class Services:
     runner: JobRunner
     gallery: Gallery
     generation: GenerationService
+    planning: PlanningService
     reproduction: ReproductionService
 
     def close(self) -> None:
@@ -44,17 +46,18 @@ class Services:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def generate(self, prompt: str, **settings: object) -> list[ImageRecord]:
+    def generate(self, prompt: str, *, again: bool = False, **settings: object) -> list[ImageRecord]:
         """Make pictures and wait for them: the library in one call.
 
         Args:
             prompt: What to draw.
+            again: Draw even what was made before. Without, the record of that picture is the answer.
             settings: Any other field of `GenerationRequest`, by name.
 
         Raises:
             StudioError: whatever went wrong, in one sentence.
         """
-        job = self.generation.submit(parse_request({"prompt": prompt, **settings}))
+        job = self.generation.submit(parse_request({"prompt": prompt, **settings}), again=again)
         try:
             job.result()
         except BaseException:
@@ -81,7 +84,8 @@ def open_services(
     runner = JobRunner(ledger, queue=queue, max_queued=settings.max_queued)
     holder = engine or EngineHolder(lambda: load_engine(settings, catalogue))
     adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir)
-    generation = GenerationService(catalogue, runner, gallery, holder, adapters)
+    earlier = EarlierPictures(gallery, ledger, adapters, holder, settings)
+    generation = GenerationService(catalogue, runner, gallery, holder, adapters, earlier)
     reproduction = ReproductionService(runner, gallery, generation)
     runner.start()
     return Services(
@@ -93,6 +97,7 @@ def open_services(
         runner=runner,
         gallery=gallery,
         generation=generation,
+        planning=PlanningService(catalogue, settings, holder),
         reproduction=reproduction,
     )
 
@@ -104,6 +109,7 @@ def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
 
     quiet_libraries()
     from engines.devices import choose_device
+    from engines.plans import Wishes
     from engines.pool import PipelinePool
     from engines.stable_diffusion import StableDiffusionEngine
 
@@ -112,5 +118,9 @@ def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
         settings.models_dir,
         choose_device(settings.device, settings.dtype),
         offline=settings.offline,
+        wishes=Wishes(
+            memory_bytes=int(settings.memory_gb * 2**30) or None,
+            placement=None if settings.placement == "auto" else settings.placement,
+        ),
     )
     return StableDiffusionEngine(pool, catalogue)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +25,12 @@ class Settings(BaseModel):
     share: bool = Field(default=False, description="Also open a public link through Gradio's relay.")
     device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16.")
+    memory_gb: float = Field(
+        default=0, ge=0, le=4096, description="Memory to count on for a picture, in GB; 0: what is free."
+    )
+    placement: Literal["auto", "resident", "mapped", "model_offload", "sequential_offload"] = Field(
+        default="auto", description="Where the weights of large models are while they do nothing."
+    )
     max_queued: int = Field(default=100, ge=1, description="Jobs that may wait at once.")
     offline: bool = Field(default=False, description="Never ask the hub for weights.")
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import JSON, BigInteger, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""A higher one needs a step in `studio.database`."""
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 WAITING_OR_RUNNING: tuple[JobState, ...] = ("queued", "running")
@@ -59,7 +60,10 @@ class ImageEntry(Base):
     """No foreign key to the jobs: images found again after a database was lost have none."""
 
     __tablename__ = "images"
-    __table_args__ = (UniqueConstraint("job_id", "image_index"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "image_index"),
+        Index("images_of_recipe", "recipe_sha256", "visitor"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     job_id: Mapped[str]
@@ -77,6 +81,27 @@ class ImageEntry(Base):
     is_starred: Mapped[bool]
     search_text: Mapped[str]
     """What a search looks through, case-folded: SQLite's own comparison ignores case in ASCII only."""
+    recipe_sha256: Mapped[str]
+    """See `studio.domain.images.recipe_sha256`."""
+
+
+class ReusedEntry(Base):
+    """A picture that a job did not draw, because an earlier job had. It goes with the picture."""
+
+    __tablename__ = "reused_images"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    image_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), index=True)
+
+
+class WeightsEntry(Base):
+    """The hash of weights that were read once; `stamp` changes with their files (see `engines.identity`)."""
+
+    __tablename__ = "weights"
+
+    stamp: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Adapters in the left column of Generate: found by a word, put into the prompt by a click, added from a file."""
+"""Adapters in the left column of Generate: found by a word, put into the prompt by a click, added, looked into."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from studio.domain.errors import InvalidRequest, StudioError
 from studio.domain.tags import AdapterUse, adapters_named, without_adapter
 from studio.services import Services
 from tabs import controls
+from tabs.adapter_details import AdapterDetails, build_details
+from tabs.adapter_facts import preview_url
 from tabs.handlers import QUIET, Updates, guarded
 from tabs.visitor import is_local
 from tabs.widgets import as_json, build_cards
@@ -24,7 +26,7 @@ NOTHING_FOUND = "No adapter has that word in its name or trigger words."
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterPanel:
-    """Search field, cards, and, for the owner of this machine, a place to drop files."""
+    """Search field, cards, for the owner of this machine a place to drop files, and what there is to know of each."""
 
     services: Services
     frame: gr.Accordion
@@ -32,6 +34,7 @@ class AdapterPanel:
     cards: gr.HTML
     file: gr.File
     note: gr.HTML
+    details: AdapterDetails
 
     def on_show(self, word: str | None, prompt: str | None, checkpoint_id: str | None) -> str:
         """Inputs: search word, prompt, model. Output: the cards, those in use pressed, those that do not fit last."""
@@ -39,7 +42,7 @@ class AdapterPanel:
         found = [entry for entry in entries if _matches(entry, word or "")]
         checkpoint = self.services.catalogue.checkpoint(checkpoint_id or self.services.catalogue.default_checkpoint)
         in_use = {use.adapter for use in _named(prompt or "")}
-        cards = [_card(entry, checkpoint, entry.id in in_use) for entry in found]
+        cards = [self.card(entry, checkpoint, entry.id in in_use) for entry in found]
         cards.sort(key=lambda card: not card["is_usable"])
         return as_json(label=LABEL, empty=NOTHING_FOUND if entries else EMPTY, cards=cards)
 
@@ -65,19 +68,42 @@ class AdapterPanel:
         said = f"{added.entry.title} is in the list." if added.is_new else f"{added.entry.title} has the same weights."
         return {self.note: controls.note(said), self.file: None}
 
-    def wire(self, prompt: Any, model: Any, settle: Any) -> None:
-        """What the cards follow: being opened, the search, and the form, whose pauses `settle` tells."""
-        shown: dict[str, Any] = {"inputs": [self.search, prompt, model], "outputs": self.cards, **QUIET}
+    def card(self, entry: AdapterEntry, checkpoint: Checkpoint, is_on: bool) -> dict[str, Any]:
+        """What the card of `entry` says."""
+        adapter = entry.adapter
+        version = self.services.adapters.preview_version(entry.id) if entry.has_preview else ""
+        card = {"id": entry.id, "title": entry.title, "image": preview_url(entry.id, version), "is_on": is_on}
+        if adapter is None:
+            return {**card, "line": "Cannot be used", "note": entry.problem, "is_usable": False}
+        family = FAMILY_TITLES[adapter.family] if adapter.family else ""
+        words = f"say “{entry.trigger_words[0]}”" if entry.trigger_words else ""
+        rank = f"rank {adapter.ranks[-1]}" if adapter.ranks else ""
+        card["line"] = " · ".join(part for part in (family, rank, words) if part)
+        if adapter.family not in (None, checkpoint.family):
+            return {**card, "note": f"Not for {checkpoint.title}", "is_usable": is_on}
+        return {**card, "note": "", "is_usable": True}
+
+    def wire(self, settle: Any, shown_id: gr.State) -> None:
+        """What the cards follow: being opened, the search, and the form, whose pauses `settle` tells. `shown_id` is the
+        picture on the stage."""
+        prompt, model = self.details.change.prompt, self.details.model
+        shown: dict[str, Any] = {
+            "fn": guarded(self.on_show),
+            "inputs": [self.search, prompt, model],
+            "outputs": self.cards,
+            **QUIET,
+        }
         for changed in (self.frame.expand, self.search.input, settle):
-            changed(guarded(self.on_show), trigger_mode="always_last", **shown)
-        self.cards.pick(guarded(self.on_pick), prompt, prompt, **QUIET).then(guarded(self.on_show), **shown)
-        self.file.upload(guarded(self.on_add), self.file, [self.note, self.file], **QUIET).then(
-            guarded(self.on_show), **shown
-        )
+            changed(trigger_mode="always_last", **shown)
+        self.cards.pick(guarded(self.on_pick), prompt, prompt, **QUIET).then(**shown)
+        added = self.file.upload(guarded(self.on_add), self.file, [self.note, self.file], **QUIET)
+        added.then(**shown).then(**self.details.again)
+        self.details.wire(shown_id, shown)
 
 
-def build_adapters(services: Services) -> AdapterPanel:
-    """Lay out the panel. Only the owner of this machine may add files: a stranger's would fill the disk."""
+def build_adapters(services: Services, prompt: Any, model: Any) -> AdapterPanel:
+    """Lay out the panel, which reads the form's `prompt` and `model`. Only the owner of this machine may add files: a
+    stranger's would fill the disk."""
     with gr.Accordion(LABEL, open=False, elem_id="adapters") as frame:
         search = gr.Textbox(label="Find an adapter", placeholder="Name or trigger word", elem_id="adapter-search")
         cards = build_cards(as_json(label=LABEL, empty=EMPTY, cards=[]), "adapter-cards")
@@ -88,7 +114,10 @@ def build_adapters(services: Services) -> AdapterPanel:
             elem_id="adapter-file",
         )
         note = gr.HTML("", elem_id="adapter-note", elem_classes="slot", js_on_load=None)
-    return AdapterPanel(services=services, frame=frame, search=search, cards=cards, file=file, note=note)
+        details = build_details(services, prompt, model)
+    return AdapterPanel(
+        services=services, frame=frame, search=search, cards=cards, file=file, note=note, details=details
+    )
 
 
 def _named(prompt: str) -> Sequence[AdapterUse]:
@@ -101,18 +130,3 @@ def _named(prompt: str) -> Sequence[AdapterUse]:
 def _matches(entry: AdapterEntry, word: str) -> bool:
     texts = (entry.id, entry.title, *entry.trigger_words)
     return any(word.strip().casefold() in text.casefold() for text in texts)
-
-
-def _card(entry: AdapterEntry, checkpoint: Checkpoint, is_on: bool) -> dict[str, Any]:
-    adapter = entry.adapter
-    picture = f"adapters/{entry.id}/preview" if entry.has_preview else None
-    card = {"id": entry.id, "title": entry.title, "image": picture, "is_on": is_on, "is_usable": True, "note": ""}
-    if adapter is None:
-        return card | {"line": "Cannot be used", "note": entry.problem, "is_usable": False}
-    family = FAMILY_TITLES[adapter.family] if adapter.family else ""
-    words = f"say “{entry.trigger_words[0]}”" if entry.trigger_words else ""
-    rank = f"rank {adapter.ranks[-1]}" if adapter.ranks else ""
-    card["line"] = " · ".join(part for part in (family, rank, words) if part)
-    if adapter.family not in (None, checkpoint.family):
-        return card | {"note": f"Not for {checkpoint.title}", "is_usable": is_on}
-    return card

@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
-from studio.domain.request import RANDOM_SEED
+from studio.domain.request import RANDOM_SEED, parse_request
 from studio.metadata import read_settings
 from studio.prompts import remarks
 from tabs import controls
@@ -37,6 +37,7 @@ class Ask:
     note: gr.HTML
     examples: gr.HTML
     warning: gr.HTML
+    plan: gr.HTML
     drop: gr.File
     drop_note: gr.HTML
     random_seed: gr.Button
@@ -206,6 +207,19 @@ class _Slots:
         self.errors[name] = controls.build_error(name)
 
 
+def usable(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """What a browser kept, without what no request could hold: it may come from another version, or from anybody."""
+    return {name: value for name, value in saved.items() if _is_usable(name, value)}
+
+
+def _is_usable(name: str, value: Any) -> bool:
+    try:
+        parse_request({"prompt": "anything", name: value})
+    except InvalidRequest:
+        return (name, value) == ("prompt", "")
+    return True
+
+
 def build_ask(catalogue: Catalogue) -> Ask:
     """Lay out two panels: the prompt with its buttons, then the settings, those seldom needed closed."""
     checkpoint = catalogue.checkpoint(catalogue.default_checkpoint)
@@ -216,6 +230,7 @@ def build_ask(catalogue: Catalogue) -> Ask:
         with gr.Row(elem_classes="actions"):
             generate = gr.Button("Generate", variant="primary", elem_id="generate", scale=3, min_width=120)
             stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, scale=1, min_width=80)
+        plan = gr.HTML("", elem_id="plan", elem_classes="slot", js_on_load=None)
         examples = build_chips(checkpoint.examples, _EXAMPLES, "examples")
     with gr.Column(min_width=320, elem_id="settings") as settings:
         slots.add(
@@ -247,6 +262,7 @@ def build_ask(catalogue: Catalogue) -> Ask:
         note=note,
         examples=examples,
         warning=warning,
+        plan=plan,
         drop=drop,
         drop_note=drop_note,
         random_seed=random_seed,

@@ -9,14 +9,26 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.domain.errors import InvalidRequest, NotFound, StudioError
-from studio.domain.events import Cancelled, Event, Failed, Fetching, Finished, ImageReady, Progress, Queued, Started
+from studio.domain.events import (
+    Cancelled,
+    Drawing,
+    Event,
+    Failed,
+    Fetching,
+    Finished,
+    ImageReady,
+    Progress,
+    Queued,
+    Started,
+)
 from studio.domain.images import ImageRecord
 from studio.generation import KIND
 from studio.job import Job
 from studio.services import Services
 from tabs import views
 from tabs.adapters import build_adapters
-from tabs.ask import Ask, build_ask
+from tabs.ask import Ask, build_ask, usable
+from tabs.forecast import memory_note
 from tabs.handlers import FORM, QUIET, Updates, guarded, moments
 from tabs.result import MAX_RECENT, Result, build_result, toggle_star
 from tabs.visitor import build_browser_state, is_token, new_token, own_image, visitor_of
@@ -50,15 +62,15 @@ class GenerateTab:
 
     @property
     def settle(self) -> dict[str, Any]:
-        """A listener that keeps the settings and warns of words, once they stand."""
-        outputs = [self.saved, self.ask.warning]
+        """A listener that keeps the settings, warns of words and says what a picture will take, once they stand."""
+        outputs = [self.saved, self.ask.warning, self.ask.plan]
         return {"fn": guarded(self.on_settle), "inputs": self.ask.form.inputs, "outputs": outputs, **FORM}
 
     def on_load(self, token: Any, saved: Any, recent: Any) -> Updates:
         """Inputs: what the browser kept. Outputs: everything, as it was before the reload."""
         self.services.own_checkpoints.refresh()
         updates: Updates = {self.token: token if is_token(token) else new_token()}
-        updates |= self.ask.fill(saved) if isinstance(saved, dict) else self.ask.models()
+        updates |= self.ask.fill(usable(saved)) if isinstance(saved, dict) else self.ask.models()
         jobs = self.active(token)  # before the pictures: what ends in between is found there
         latest = self.services.gallery.find(visitor=visitor_of(token), limit=MAX_RECENT) if is_token(token) else []
         kept = recent if isinstance(recent, list) else []
@@ -71,9 +83,11 @@ class GenerateTab:
         return updates
 
     def on_settle(self, data: Data) -> Updates:
-        """Input: the form, after a pause. Outputs: the warning under the prompt, and the settings to keep."""
+        """Input: the form, after a pause. Outputs: the warning under the prompt, what a picture will take, and the
+        settings to keep."""
         values = self.ask.form.values(data)
-        return {self.saved: values, self.ask.warning: self.ask.warn(values)}
+        plan = {self.ask.plan: memory_note(self.services, values)}
+        return {self.saved: values, self.ask.warning: self.ask.warn(values), **plan}
 
     def on_generate(self, data: Data) -> Updates:
         """Inputs: form and token. Outputs: the new job, or the error next to its control."""
@@ -153,7 +167,7 @@ class GenerateTab:
         match event:
             case Queued():
                 return self.result.clear(views.waiting(event.ahead)) | stop
-            case Started():
+            case Started() | Drawing():
                 return self.result.clear(views.starting()) | stop
             case Fetching():
                 return {stage: views.fetching(event)}
@@ -169,7 +183,9 @@ class GenerateTab:
     def on_end(self, job: Job, event: Event, recent: list[str]) -> Updates:
         """What stays on the stage: the job's last picture, or why there is none."""
         records = self.result.records(made(job))
-        line = views.stopped(len(records), job.payload["num_images"]) if isinstance(event, Cancelled) else ""
+        is_stopped = isinstance(event, Cancelled)
+        asked = job.payload["num_images"]
+        line = views.stopped(len(records), asked) if is_stopped else views.made_before(records, job.id)
         if isinstance(event, Failed):
             return self.result.clear(views.failed(event.message, event.hint), recent)
         if not records:
@@ -219,7 +235,7 @@ def build_generate(services: Services) -> GenerateTab:
     with gr.Row(elem_id="generate-columns"):
         ask = build_ask(services.catalogue)
         with ask.settings:
-            adapters = build_adapters(services)
+            adapters = build_adapters(services, ask.form["prompt"], ask.form["checkpoint"])
         with gr.Column(min_width=320, elem_id="result"):
             result = build_result(services.catalogue, services.gallery)
     tab = GenerateTab(
@@ -233,7 +249,7 @@ def build_generate(services: Services) -> GenerateTab:
         settled=gr.State(None),
     )
     ask.wire()
-    adapters.wire(ask.form["prompt"], ask.form["checkpoint"], ask.warning.settle)
+    adapters.wire(ask.warning.settle, result.shown_id)
     _wire_jobs(tab)
     _wire_result(tab)
     return tab

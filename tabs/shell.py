@@ -47,7 +47,9 @@ def build(services: Services) -> gr.Blocks:
         loaded = demo.load(guarded(generate.on_load), kept, list(dict.fromkeys(outputs)), **QUIET)
         loaded.then(None, js=_READY_JS, **QUIET)
         library_tab.select(guarded(library.turn(0)), library.query, library.listing, **QUIET)
-        system_tab.select(guarded(system.on_show), generate.token, system.outputs, **QUIET)
+        shown = {"fn": guarded(system.on_show), "inputs": generate.token, "outputs": system.outputs, **QUIET}
+        system_tab.select(**shown)
+        system.own.wire(shown, generate.ask.models, generate.ask.form["checkpoint"])
         _wire_between(tabs, generate, library)
     return demo
 

@@ -12,32 +12,44 @@ from studio import __version__
 from studio.domain.catalogue import Checkpoint
 from studio.services import Services
 from tabs import views
+from tabs.forecast import plan_line
+from tabs.models import ModelsPanel, build_models
 from tabs.visitor import is_local, visitor_of
 
+TABLES = {
+    "machine": "This machine",
+    "models": "Models",
+    "memory": "Memory that one picture takes",
+    "queue": "Queue",
+}
 _PACKAGES = ("torch", "diffusers", "transformers", "gradio")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemTab:
-    """Three tables, filled when the tab is opened."""
+    """Tables, filled when the tab is opened."""
 
     services: Services
     machine: gr.HTML
     models: gr.HTML
+    memory: gr.HTML
     queue: gr.HTML
+    own: ModelsPanel
 
     @property
     def outputs(self) -> list[Component]:
-        return [self.machine, self.models, self.queue]
+        return [self.machine, self.models, self.memory, self.queue]
 
     def on_show(self, token: Any) -> dict[Component, str]:
         """Input: the visitor's token. Outputs: the tables as of now."""
         refused = self.services.own_checkpoints.refresh()
         rows = {row.title: model_line(row) for row in self.services.catalogue.checkpoints}
+        plans = {row.title: plan_line(self.services, row) for row in self.services.catalogue.checkpoints}
         rows |= {found.name: f"Left out: {found.error}" for found in refused}
         return {
             self.machine: views.definitions(self.machine_rows(), "facts facts-all"),
             self.models: views.definitions(rows, "facts facts-all"),
+            self.memory: views.definitions(plans, "facts facts-all"),
             self.queue: views.definitions(self.queue_rows(token), "facts facts-all"),
         }
 
@@ -98,10 +110,12 @@ def _asked(setting: str) -> str:
 
 
 def build_system(services: Services) -> SystemTab:
-    """Lay out the three tables."""
+    """Lay out the tables."""
     tables = {}
     with gr.Column(elem_id="system"):
-        for name, title in (("machine", "This machine"), ("models", "Models"), ("queue", "Queue")):
+        for name, title in TABLES.items():
             gr.HTML(f"<h2>{title}</h2>", js_on_load=None, apply_default_css=False)
             tables[name] = gr.HTML("", elem_id=f"system-{name}", js_on_load=None)
-    return SystemTab(services=services, **tables)
+            if name == "models":
+                own = build_models(services)
+    return SystemTab(services=services, own=own, **tables)

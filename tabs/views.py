@@ -3,7 +3,7 @@
 import base64
 import html
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from studio.domain.catalogue import Catalogue, Checkpoint, SchedulerRow, Style
 from studio.domain.errors import NotFound
@@ -110,6 +110,19 @@ def stopped(kept: int, asked: int) -> str:
     if not kept:
         return "Stopped before the first picture was done."
     return f"Stopped. {kept} of {asked} pictures {'is' if kept == 1 else 'are'} kept."
+
+
+def made_before(records: Sequence[ImageRecord], job_id: str) -> str:
+    """What a finished job did not draw because it was there, in one line; "" if it drew all of its `records`."""
+    earlier = [record for record in records if record.job_id != job_id]
+    if not earlier:
+        return ""
+    if len(earlier) < len(records):
+        were = "was" if len(earlier) == 1 else "were"
+        return f"{len(earlier)} of {len(records)} pictures {were} made before, and not drawn again."
+    if len(earlier) > 1:
+        return f"All {len(earlier)} pictures were made before; nothing was drawn again."
+    return f"Made before, on {earlier[0].made_on}; nothing was drawn again."
 
 
 def pictures(records: Iterable[ImageRecord], selected: str | None, label: str, empty: str) -> str:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lora_registry.store import AdapterStore
 from studio.adapters import AdapterService
@@ -50,15 +50,42 @@ def _list(entries: tuple[AdapterEntry, ...], *, as_json: bool) -> None:
 def _show(service: AdapterService, adapter_id: str, model: str | None, catalogue: Catalogue, *, as_json: bool) -> None:
     entry = service.store.inspect(adapter_id)
     values = _values(entry)
+    if entry.adapter is not None:
+        values["keys"] = list(service.store.keys(adapter_id))
     if model is not None:
         verdict = service.verdict(adapter_id, catalogue.checkpoint(model))
-        values["verdict"] = {"fits": verdict.is_ok, "message": verdict.message, "notes": list(verdict.notes)}
+        values["verdict"] = {"fits": verdict.is_ok, **dataclasses.asdict(verdict)}
     if as_json:
         print(json.dumps(values, indent=2, ensure_ascii=False))
         return
-    for name, value in values.items():
-        if value not in (None, "", [], {}):
-            print(f"{name}: {json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value}")
+    told = {**values, "keys": _some(values.get("keys", [])), "verdict": _sentence(values.get("verdict"))}
+    for name, value in told.items():
+        if line := _line(value, " " if name == "notes" else ", "):
+            print(f"{name}: {line}")
+
+
+def _line(value: Any, between: str) -> str:
+    """A value as one line; "" for one that says nothing."""
+    if isinstance(value, tuple | list):
+        return between.join(map(str, cast("tuple[Any, ...] | list[Any]", value)))
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False) if value else ""
+    return "" if value is None else str(value)
+
+
+def _some(keys: list[str]) -> str:
+    """How many tensors there are and how they are called; JSON gives all the names."""
+    if not keys:
+        return ""
+    first, last = (json.dumps(name[:200]) for name in (keys[0], keys[-1]))
+    return f"{len(keys)}, from {first} to {last}"
+
+
+def _sentence(verdict: dict[str, Any] | None) -> str:
+    if verdict is None:
+        return ""
+    said = "It can be used." if verdict["fits"] else f"{verdict['message']} {verdict['hint']}"
+    return " ".join((said.strip(), *verdict["notes"]))
 
 
 def _cells(entry: AdapterEntry) -> tuple[str, ...]:
@@ -75,7 +102,8 @@ def _range(adapter: Adapter) -> str:
 
 
 def _values(entry: AdapterEntry) -> dict[str, Any]:
-    facts = dataclasses.asdict(entry.adapter) if entry.adapter else {"problem": entry.problem}
+    adapter = entry.adapter
+    facts = {**dataclasses.asdict(adapter), "short_hash": adapter.short_hash} if adapter else {"problem": entry.problem}
     own = {
         "id": entry.id,
         "title": entry.title,

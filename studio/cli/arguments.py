@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from typing import NoReturn
+import textwrap
+from typing import Any, NoReturn
 
 from studio import __version__
 from studio.domain.adapter import MAX_LORA_SCALE
@@ -26,8 +27,19 @@ FLAGS = {
 _EPILOG = "Settings come from FLASH_STUDIO_* variables, such as FLASH_STUDIO_DATA_DIR; the README lists them."
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Leaves ids whole, which have hyphens."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the list of all options."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", _Formatter)
+        super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
         hint = "Put a prompt of several words in quotes. " if message.startswith("unrecognized") else ""
@@ -48,8 +60,8 @@ def build_parser(catalogue: Catalogue) -> Parser:
     _add_request(generate, catalogue)
     _add_output(generate)
     _add_models(commands.add_parser(
-        "models", help="list the models, or build a stand-in",
-        description="List the models: what they are and where.", allow_abbrev=False,
+        "models", help="list the models, add one of your own, build a stand-in",
+        description="Without an action: list the models, what they are and where.", allow_abbrev=False,
     ), catalogue)  # fmt: skip
     _add_adapters(commands.add_parser(
         "adapters", help="list, inspect and keep adapters (LoRA)",
@@ -92,6 +104,14 @@ def _add_request(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
         help=f"An adapter and how much of it, -{MAX_LORA_SCALE:g} to {MAX_LORA_SCALE:g} (1: as it was trained); may "
         "be given several times. The same as <lora:ID:SCALE> in the prompt.",
     )  # fmt: skip
+    parser.add_argument(
+        "--estimate-vram", action="store_true",
+        help="make nothing; print the memory that it would take against what is free, here and on GPUs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--again", action="store_true",
+        help="draw even what was made before; else a request repeated exactly is answered with that picture",
+    )  # fmt: skip
 
 
 def _add_adapters(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +133,18 @@ def _add_adapters(parser: argparse.ArgumentParser) -> None:
 
 def _add_models(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON list")
-    actions = parser.add_subparsers(dest="action", metavar="build-random")
+    actions = parser.add_subparsers(dest="action", metavar="add | remove | build-random")
+    add = actions.add_parser(
+        "add", help="offer a checkpoint that lies elsewhere on this machine",
+        description="Link a diffusers folder or a .safetensors file into the models folder; its tensors tell what it "
+        "is.", allow_abbrev=False,
+    )  # fmt: skip
+    add.add_argument("path", help="the folder or file")
+    add.add_argument("--name", help="its id among the models (default: its own name)")
+    remove = actions.add_parser(
+        "remove", help="take one that was added out of the list; its files stay where they are", allow_abbrev=False
+    )
+    remove.add_argument("model", metavar="ID")
     build = actions.add_parser(
         "build-random", help="write a full-size checkpoint with random weights",
         description="Write a full-size checkpoint with random weights into the models folder: for measuring speed and "

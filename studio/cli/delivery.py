@@ -13,17 +13,20 @@ from studio.gallery import Gallery
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A finished picture: `path` is the copy that was asked for, or else the gallery's own file."""
+    """A finished picture: `path` is the copy that was asked for, or else the gallery's own file. `is_earlier`: it was
+    made before, by another job."""
 
     record: ImageRecord
     path: Path
     gallery_path: Path
+    is_earlier: bool
 
 
 class Delivery:
-    """Takes pictures from the gallery, each once; copies them to `folder` if there is one."""
+    """Takes the pictures of a job from the gallery, each once; copies them to `folder` if there is one."""
 
-    def __init__(self, gallery: Gallery, folder: Path | None) -> None:
+    def __init__(self, job_id: str, gallery: Gallery, folder: Path | None) -> None:
+        self._job_id = job_id
         self._gallery = gallery
         self._folder = folder
         self.pictures: list[Picture] = []
@@ -39,7 +42,7 @@ class Delivery:
         record = self._gallery.image(image_id)
         source = self._gallery.path(record)
         path = source if self._folder is None else copied(source, self._folder, str(record.recipe.seed))
-        picture = Picture(record=record, path=path, gallery_path=source)
+        picture = Picture(record=record, path=path, gallery_path=source, is_earlier=record.job_id != self._job_id)
         self.pictures.append(picture)
         return picture
 

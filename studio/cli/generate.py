@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from studio.cli import estimate
 from studio.cli.arguments import complain, request_values
 from studio.cli.delivery import Delivery, prepared
 from studio.cli.progress import Silent, choose_reporter
@@ -36,6 +37,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
     """
     recipe = catalogue.resolve(parse_request(request_values(options)))
     settings = Settings.from_environment()
+    if options.estimate_vram:
+        return estimate.run(recipe, catalogue, settings, as_json=options.json)
     folder = None if options.out is None else prepared(Path(options.out))
     checkpoint = catalogue.checkpoint(recipe.checkpoint)
     reporter = choose_reporter(checkpoint, settings, is_quiet=options.quiet)
@@ -46,16 +49,17 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
     stdout = sys.stdout
     # What a library prints must not come between the paths, nor into the JSON document.
     with contextlib.redirect_stdout(sys.stderr), open_services(settings, queue, engine) as services:
-        delivery = Delivery(services.gallery, folder)
+        started = time.monotonic()
+        job = services.generation.submit(recipe.as_request(), again=options.again)
+        delivery = Delivery(job.id, services.gallery, folder)
 
         def deliver(image_id: str) -> None:
             if picture := delivery.take(image_id):
-                reporter.picture(picture.record)
+                reporter.picture(picture)
                 if not options.json:
                     print(picture.path, file=stdout, flush=True)
 
-        started = time.monotonic()
-        outcome = follow(services.generation.submit(recipe.as_request()), deliver, reporter)
+        outcome = follow(job, deliver, reporter)
         report = Report(outcome, recipe, tuple(delivery.pictures), time.monotonic() - started)
         if options.json:
             print(report.document(), file=stdout, flush=True)

@@ -44,11 +44,9 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder
     if options.command == "serve":
         return _serve(options.port, options.share)
     settings = Settings.from_environment()
-    refused = OwnCheckpoints(settings.models_dir, catalogue).refresh()
-    if options.command == "models" and options.action == "build-random":
-        return models.build_random(options.family, options.name, settings)
     if options.command == "models":
-        return models.run(catalogue, settings, refused, as_json=options.json)
+        return models.run(options, catalogue, settings)
+    OwnCheckpoints(settings.models_dir, catalogue).refresh()
     if options.command == "adapters":
         return adapters.run(options, catalogue, settings)
     # An error that a person is meant to read comes with the job's end; the log is for who looks for more.

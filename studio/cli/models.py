@@ -1,5 +1,6 @@
-"""`models`: what can draw, and what it takes to have it here, without opening any; and stand-ins of full size."""
+"""`models`: what can draw and what it takes to have it here, without opening any; one's own; stand-ins of full size."""
 
+import argparse
 import json
 import re
 import sys
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from engines.downloads import cached
 from engines.places import local_place, sources_of
-from studio.checkpoints import Refused
+from studio.checkpoints import OwnCheckpoints, Refused
 from studio.cli.report import DONE
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
@@ -28,7 +29,28 @@ class Place:
     folder: Path | None = None
 
 
-def run(catalogue: Catalogue, settings: Settings, refused: Sequence[Refused], *, as_json: bool) -> int:
+def run(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
+    """Do what was asked. The id of a model goes to standard output, what is to tell of it to standard error.
+
+    Raises:
+        StudioError: a path that leads to no checkpoint, a model that is not there or not to be removed.
+    """
+    own = OwnCheckpoints(settings.models_dir, catalogue)
+    match options.action:
+        case "add":
+            added = own.add(options.path, options.name)
+            print(added.message, file=sys.stderr)
+            print(added.checkpoint.id)
+        case "remove":
+            print(f"Out of the list; untouched: {own.remove(options.model)}", file=sys.stderr)
+        case "build-random":
+            return build_random(options.family, options.name, settings)
+        case _:
+            return _list(catalogue, settings, own.refresh(), as_json=options.json)
+    return DONE
+
+
+def _list(catalogue: Catalogue, settings: Settings, refused: Sequence[Refused], *, as_json: bool) -> int:
     """Print the list; what lies in the models folder and cannot be used is told on standard error."""
     for found in refused:
         print(f"left out: {found.error}", file=sys.stderr)

@@ -4,10 +4,10 @@ import shutil
 import sys
 import time
 
+from studio.cli.delivery import Picture
 from studio.cli.models import place
 from studio.domain.catalogue import Checkpoint
-from studio.domain.events import Event, Fetching, Progress, Started
-from studio.domain.images import ImageRecord
+from studio.domain.events import Drawing, Event, Fetching, Progress
 from studio.settings import Settings
 
 _BAR_CELLS = 24
@@ -21,7 +21,7 @@ class Silent:
     def event(self, event: Event) -> None:
         """Tell of anything but a picture."""
 
-    def picture(self, record: ImageRecord) -> None:
+    def picture(self, picture: Picture) -> None:
         """Tell of a finished picture."""
 
     def note(self, text: str) -> None:
@@ -36,7 +36,7 @@ class Lines(Silent):
         self._said_at = time.monotonic()
 
     def event(self, event: Event) -> None:
-        if isinstance(event, Started):
+        if isinstance(event, Drawing):
             self.note(self._loading)
         elif isinstance(event, Fetching):
             self.progress(fetched(event), event.done_bytes / max(1, event.total_bytes))
@@ -49,8 +49,12 @@ class Lines(Silent):
         if time.monotonic() - self._said_at >= _LINE_EVERY_S:
             self.note(text)
 
-    def picture(self, record: ImageRecord) -> None:
-        self.note(f"Picture {record.image_index + 1}: seed {record.recipe.seed}, {record.seconds['total']:.1f} s.")
+    def picture(self, picture: Picture) -> None:
+        record = picture.record
+        if picture.is_earlier:
+            self.note(f"Seed {record.recipe.seed}: made before, on {record.made_on}.")
+        else:
+            self.note(f"Picture {record.image_index + 1}: seed {record.recipe.seed}, {record.seconds['total']:.1f} s.")
 
     def note(self, text: str) -> None:
         self._said_at = time.monotonic()
@@ -66,8 +70,10 @@ class Bar(Lines):
         # A line that reaches the right edge would wrap, and could not be cleared.
         self._write(_CLEAR + line[: shutil.get_terminal_size().columns - 1])
 
-    def picture(self, record: ImageRecord) -> None:
+    def picture(self, picture: Picture) -> None:
         self._write(_CLEAR)  # its path is printed now
+        if picture.is_earlier:
+            super().picture(picture)
 
     def note(self, text: str) -> None:
         self._write(_CLEAR)

@@ -38,7 +38,12 @@ class Report:
 
     @property
     def peak_memory_mb(self) -> float:
-        return max((picture.record.peak_memory_mb for picture in self.pictures), default=0.0)
+        """Of the pictures that were drawn; 0 if none was."""
+        return max((picture.record.peak_memory_mb for picture in self._drawn), default=0.0)
+
+    @property
+    def _drawn(self) -> list[Picture]:
+        return [picture for picture in self.pictures if not picture.is_earlier]
 
     def document(self) -> str:
         """The report as JSON."""
@@ -57,8 +62,12 @@ class Report:
         made, asked = len(self.pictures), self.recipe.num_images
         if self.outcome.status != "finished":
             return f"{self.outcome.status.capitalize()}: {made} of {asked} pictures are finished and kept."
-        noun = "picture" if made == 1 else "pictures"
-        return f"{made} {noun} in {self.seconds:.1f} s, peak memory {self.peak_memory_mb:,.0f} MB."
+        told = f"{made} {'picture' if made == 1 else 'pictures'} in {self.seconds:.1f} s"
+        if not self._drawn:
+            return f"{told}; nothing was drawn again (--again draws it)."
+        earlier = made - len(self._drawn)
+        tail = f"; {earlier} of them made before (--again draws all)" if earlier else ""
+        return f"{told}, peak memory {self.peak_memory_mb:,.0f} MB{tail}."
 
 
 def _values(picture: Picture) -> dict[str, Any]:
@@ -68,6 +77,7 @@ def _values(picture: Picture) -> dict[str, Any]:
         "gallery_path": str(picture.gallery_path),
         "id": record.id,
         "seed": record.recipe.seed,
+        "made_before": picture.is_earlier,
         "recipe": record.recipe.model_dump(),
         "seconds": record.seconds,
         "peak_memory_mb": record.peak_memory_mb,

@@ -27,10 +27,14 @@ class _Row(BaseModel):
 class Family(_Row):
     """A generation of Stable Diffusion whose checkpoints share their shapes.
 
-    `latent_rgb` `(4, 3)` and its bias map scaled latents to RGB in about [-1, 1]. Sizes are in pixels.
+    `latent_rgb` `(4, 3)` and its bias map scaled latents to RGB in about [-1, 1]. Sizes are in pixels. `…_values`: how
+    many numbers its weights are, all text encoders together.
     """
 
     text_length: int
+    unet_values: int
+    text_values: int
+    vae_values: int
     vae_scale_factor: int
     latent_channels: int
     latent_rgb: tuple[tuple[float, float, float], ...]

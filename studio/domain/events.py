@@ -26,6 +26,11 @@ class Started(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drawing(Event):
+    """What was not made before is drawn now, as soon as the model is ready."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fetching(Event):
     """The model's weights come from the hub: `done_bytes` of `total_bytes` are here."""
 
@@ -49,7 +54,8 @@ class Progress(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageReady(Event):
-    """An image is saved and recorded in the ledger under `image_id`."""
+    """An image is saved and recorded in the ledger under `image_id`. That of another job was made before, and is
+    reused."""
 
     image_id: str
     image_index: int

@@ -1,5 +1,9 @@
 """A picture as the studio remembers it."""
 
+import hashlib
+import json
+import time
+
 from pydantic import BaseModel, ConfigDict
 
 from studio.domain.request import ResolvedRequest
@@ -30,3 +34,19 @@ class ImageRecord(BaseModel):
     peak_memory_mb: float
     pixels_sha256: str
     is_starred: bool = False
+
+    @property
+    def made_on(self) -> str:
+        """Day and time for a person: "25 November at 14:02", with the year where that is not the present one."""
+        made, now = time.localtime(self.created_at), time.localtime()
+        year = "" if made.tm_year == now.tm_year else f" {made.tm_year}"
+        return f"{made.tm_mday} {time.strftime('%B', made)}{year} at {time.strftime('%H:%M', made)}"
+
+
+def recipe_sha256(recipe: ResolvedRequest, prompt_as_run: str, negative_as_run: str) -> str:
+    """One name for all that was asked of the model: the recipe of a picture, and the texts as the model reads them.
+
+    A field that comes to the recipe changes every name: the ledger's next version has to work them out anew.
+    """
+    told = [recipe.model_dump(mode="json"), prompt_as_run, negative_as_run]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Adapters on the page: dropped as a file, clicked into the prompt, seen in the picture."""
+"""Adapters on the page: dropped as a file, clicked into the prompt, seen in the picture; looked into and changed."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.browser import test_access
 from tests.browser.conftest import Open, Server
 from tests.browser.test_generate import generate, make, wait_for_result
 from tests.studio.test_adapters import adapter_file
@@ -15,10 +16,13 @@ sync_api = pytest.importorskip("playwright.sync_api")
 
 Page = Any
 PROMPT = "a red circle on a white background"
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"> ${document.title='owned'} {{value}}"
+
+axe = test_access.axe
 
 
 def open_adapters(page: Page) -> None:
-    page.click("#adapters button.label-wrap")
+    page.click("#adapters > button.label-wrap")
     page.wait_for_selector("#adapter-search textarea, #adapter-search input", state="visible")
 
 
@@ -56,3 +60,53 @@ def test_an_unknown_name_is_told_next_to_the_prompt(open_page: Open) -> None:
     page.fill("#prompt textarea", "a red star <lora:nobody:1>")
     page.click("#generate")
     sync_api.expect(page.locator("#prompt-error [role=alert]")).to_contain_text("no adapter called 'nobody'")
+
+
+def test_an_adapter_is_looked_into_changed_and_removed(page: Page, server: Server, axe: str, tmp_path: Path) -> None:
+    make(page, PROMPT, seed=5)
+    open_adapters(page)
+    metadata = {"comment": HOSTILE, "modelspec.trigger_phrase": "brushes"}
+    path = adapter_file(tmp_path / "wash.safetensors", scale=0.5, metadata=metadata)
+    page.set_input_files("#adapter-file input[type=file]", path)
+    card = page.locator("#adapter-cards .card")
+    card.filter(has_text="wash").click()
+    prompt = page.locator("#prompt textarea")
+    sync_api.expect(prompt).to_have_value(f"{PROMPT}, brushes <lora:wash:1>")
+
+    page.click("#adapter-details > button.label-wrap")
+    choose(page, "wash")
+    facts = page.locator("#adapter-facts")
+    for text in ("It can be used with Pocket SD 1.5.", "1 module, by 3 tensors", "brushes"):
+        sync_api.expect(facts).to_contain_text(text)
+    facts.locator("summary").click()
+    sync_api.expect(facts.locator("details")).to_contain_text(HOSTILE)
+    assert facts.locator("img").count() == 0 and page.title() != "owned"
+
+    page.click("#adapter-change > button.label-wrap")
+    page.fill("#adapter-title textarea, #adapter-title input", "Wet wash")
+    page.click("#adapter-save")
+    sync_api.expect(page.locator("#adapter-changed")).to_contain_text("Saved.")
+    page.click("#adapter-use-shown")
+    sync_api.expect(facts.locator("img[src*='adapters/wash/preview']")).to_be_visible()
+    sync_api.expect(card.filter(has_text="Wet wash").locator("img")).to_be_visible()
+    page.mouse.move(0, 0)
+    assert test_access.serious(page, axe) == []
+
+    page.fill("#adapter-name textarea, #adapter-name input", "rinse")
+    page.click("#adapter-rename")
+    sync_api.expect(prompt).to_have_value(f"{PROMPT}, brushes <lora:rinse:1>")
+    sync_api.expect(card.filter(has_text="Wet wash")).to_have_attribute("aria-pressed", "true")
+    page.click("#adapter-remove")
+    sync_api.expect(page.locator("#adapter-confirm")).to_contain_text("Remove “Wet wash” and its file for good?")
+    assert (server.data_dir / "adapters" / "rinse.safetensors").exists()
+    page.click("#adapter-remove-yes")
+    sync_api.expect(card.filter(has_text="Wet wash")).to_have_count(0)
+    sync_api.expect(prompt).to_have_value(f"{PROMPT}, brushes")
+    sync_api.expect(page.locator("#adapter-change")).to_be_hidden()
+    assert not list((server.data_dir / "adapters").glob("*rinse*"))
+
+
+def choose(page: Page, title: str) -> None:
+    page.wait_for_selector("#adapter-facts dl")
+    page.click("#adapter-choice input")
+    page.click(f"#adapter-choice [role=option]:has-text('{title}')")

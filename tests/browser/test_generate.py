@@ -205,6 +205,16 @@ def test_an_example_fills_the_prompt(page: Page) -> None:
     sync_api.expect(page.locator("#prompt textarea")).to_have_value("a large red circle on a white background")
 
 
+def test_a_request_repeated_exactly_shows_the_picture_that_is_there(page: Page, server: Any) -> None:
+    make(page, seed=61)
+    before = len(server.pictures)
+    page.click("#generate")
+    expect_text(page, ".stage-line", re.compile(r"Made before, on .* at \d\d:\d\d; nothing was drawn again\."))
+    wait_for_result(page)
+    assert len(server.pictures) == before
+    sync_api.expect(page.locator("#strip li")).to_have_count(1)
+
+
 def test_reuse_brings_the_seed_back_and_delete_asks_first(page: Page, server: Any) -> None:
     make(page, seed=77)
     page.click("#seed-random")

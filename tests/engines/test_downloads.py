@@ -27,6 +27,7 @@ from engines.hub_files import Source
 from studio.domain.errors import DownloadFailed, JobCancelled, StorageFailed, StudioError
 from studio.settings import PROJECT_ROOT
 from tests.engines.hub import FakeHub, blob_id, served
+from tests.rights import HAS_RIGHTS, as_nobody
 
 POCKET = PROJECT_ROOT / "engines/pocket/weights/pocket-sd15"
 TITLE = "Stable Diffusion 1.5"
@@ -453,13 +454,18 @@ def test_a_disk_that_cannot_be_written_is_said(
     assert words in refusal(StorageFailed, folder, lambda: get(hub, folder))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_said(hub: FakeHub, folder: Path) -> None:
-    folder.parent.mkdir()
-    folder.parent.chmod(0o500)
-    text = refusal(StorageFailed, folder, lambda: get(hub, folder))
-    folder.parent.chmod(0o700)
-    assert "'models' cannot be written" in text
+@pytest.mark.skipif(not HAS_RIGHTS, reason="needs Unix permissions")
+def test_a_folder_that_cannot_be_written_is_said_within_five_seconds(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with as_nobody() as place:
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(place / "token"))
+        folder = place / "models" / "sd15"
+        folder.parent.mkdir(mode=0o500)
+        started = time.monotonic()
+        text = refusal(StorageFailed, folder, lambda: get(hub, folder))
+        assert time.monotonic() - started < 5
+        assert "'models' cannot be written" in text and os.listdir(folder.parent) == []
 
 
 def test_two_downloads_of_one_checkpoint_do_not_mix(
@@ -499,6 +505,20 @@ def test_a_whole_snapshot_in_the_hubs_cache_is_found(tmp_path: Path) -> None:
     assert cached(Source(hub_id="owner/model", revision="refs/pr/13"), tmp_path / "hub") is None
     other = snapshot(tmp_path, repository(), "refs/pr/13")
     assert cached(Source(hub_id="owner/model", revision="refs/pr/13"), tmp_path / "hub") == other
+
+
+@pytest.mark.skipif(not HAS_RIGHTS, reason="needs Unix permissions")
+def test_a_whole_snapshot_is_used_from_a_cache_that_cannot_be_written() -> None:
+    with as_nobody() as place:
+        whole = snapshot(place, repository())
+        half = snapshot(place, {"model_index.json": repository()["model_index.json"]}, "refs/pr/1")
+        folders = [path for path in (place / "hub", *(place / "hub").rglob("*")) if path.is_dir()]
+        for path in folders:
+            path.chmod(0o500)
+        assert cached(MODEL, place / "hub") == whole
+        assert half.is_dir() and cached(Source(hub_id="owner/model", revision="refs/pr/1"), place / "hub") is None
+        for path in folders:
+            path.chmod(0o700)
 
 
 @pytest.mark.parametrize("missing", [UNET, "unet/config.json", "scheduler/scheduler_config.json", "model_index.json"])

@@ -3,8 +3,11 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
@@ -13,7 +16,28 @@ from engines import full_size
 from engines.full_size import build_random, clip_tokenizer, family_folder, family_tokenizers
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import DownloadFailed
+from studio.settings import PROJECT_ROOT
 from tests.engines.small import save_untrained
+
+PREDICT_AND_MEASURE = """
+import sys
+from pathlib import Path
+import psutil
+from studio.checkpoints import OwnCheckpoints
+from studio.domain.catalogue import Catalogue
+from studio.domain.request import GenerationRequest
+from studio.services import CATALOGUE_PATH, load_engine
+from studio.settings import Settings
+settings, catalogue = Settings(data_dir=Path(sys.argv[1]), offline=True), Catalogue.load(CATALOGUE_PATH)
+OwnCheckpoints(settings.models_dir, catalogue).refresh()
+engine = load_engine(settings, catalogue)
+asked = GenerationRequest(prompt="a fox", checkpoint="random-sd15", num_inference_steps=1, seed=1)
+recipe = catalogue.resolve(asked).single(0)
+plan, before = engine.plan(recipe), psutil.Process().memory_info().rss
+picture = engine.generate(recipe, ("a fox", ""), cancelled=lambda: False, on_step=lambda step: None)
+print(plan.needed_bytes, picture.peak_memory_mb * 2**20 - before, plan.placement, picture.image.size)
+"""
+
 
 PARAMETERS = {
     ("sd15", "unet"): 859_520_964,
@@ -82,6 +106,21 @@ def test_without_the_word_list_the_next_step_is_told(tmp_path: Path, monkeypatch
     with pytest.raises(DownloadFailed, match="word list") as caught:
         clip_tokenizer(offline=True)
     assert "open-clip-torch" in caught.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the peak")
+def test_the_memory_that_a_full_size_picture_takes_is_predicted_within_15_percent(tmp_path: Path) -> None:
+    if psutil.virtual_memory().available < 8 * 2**30 or shutil.disk_usage(tmp_path).free < 8 * 2**30:
+        pytest.skip("a full-size checkpoint in float32 wants 8 GB of memory and of disk")
+    (tmp_path / "models").mkdir()
+    build_random("sd15", tmp_path / "models" / "random-sd15")
+    command = [sys.executable, "-c", PREDICT_AND_MEASURE, str(tmp_path)]
+    told = subprocess.run(command, check=True, cwd=PROJECT_ROOT, capture_output=True, text=True).stdout.splitlines()
+    predicted, measured, placement = told[-1].split()[:3]
+    assert placement == "resident"
+    assert float(predicted) == pytest.approx(float(measured), rel=0.15)
+    shutil.rmtree(tmp_path / "models")
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])

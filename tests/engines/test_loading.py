@@ -9,8 +9,11 @@ import torch
 from diffusers import DiffusionPipeline
 
 from engines import full_size, loading
-from engines.loading import check, load, weights_bytes, weights_sha256
+from engines.footprint import footprint_of
+from engines.identity import weights_sha256
+from engines.loading import load
 from engines.prediction import measure_prediction_type
+from engines.soundness import inspect
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import CorruptModel
 from studio.settings import PROJECT_ROOT
@@ -32,7 +35,7 @@ def test_pickled_weights_are_refused_before_anything_is_opened(tmp_path: Path) -
         path.unlink()
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     with pytest.raises(CorruptModel, match="pickle"):
-        check(folder)
+        inspect(folder)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt", ".pt"])
@@ -40,7 +43,7 @@ def test_a_pickle_is_refused_whatever_it_is_called(tmp_path: Path, suffix: str) 
     path = tmp_path / f"model{suffix}"
     torch.save({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(4)}, path)
     with pytest.raises(CorruptModel, match=r"only \.safetensors|no \.safetensors"):
-        check(path)
+        inspect(path)
 
 
 def test_a_pickled_preview_decoder_is_refused_too(tmp_path: Path) -> None:
@@ -49,12 +52,12 @@ def test_a_pickled_preview_decoder_is_refused_too(tmp_path: Path) -> None:
     for path in (folder / "tiny_vae").glob("*.safetensors"):
         path.rename(path.with_suffix(".bin"))
     with pytest.raises(CorruptModel, match=r"tiny_vae only has .*pickle"):
-        check(folder)
+        inspect(folder)
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptModel, match=r"model_index\.json"):
-        check(tmp_path)
+        inspect(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tiny_vae"])
@@ -71,7 +74,8 @@ def test_truncated_weights_are_refused_in_one_sentence(tmp_path: Path, row: Chec
 def test_a_folder_whose_parts_do_not_fit_is_refused_in_one_sentence(tmp_path: Path, row: Checkpoint) -> None:
     folder = tmp_path / "sd15"
     shutil.copytree(POCKET, folder)
-    (folder / "unet" / "config.json").write_text("{")
+    config = folder / "unet" / "config.json"
+    config.write_text(config.read_text().replace("192", "96"))
     with pytest.raises(CorruptModel, match="cannot be loaded") as caught:
         load(row, folder, "cpu", torch.float32)
     assert str(tmp_path) not in str(caught.value)
@@ -100,7 +104,7 @@ def test_the_hash_of_a_checkpoint_changes_with_any_of_its_parts(tmp_path: Path) 
 def test_what_weights_will_take_is_known_beforehand(row: Checkpoint) -> None:
     for dtype in (torch.float32, torch.float16):
         loaded = load(row, POCKET, "cpu", dtype)
-        assert weights_bytes(POCKET, dtype) == pytest.approx(loaded.num_bytes, rel=0.001)
+        assert footprint_of(POCKET).total * dtype.itemsize == pytest.approx(loaded.num_bytes, rel=0.001)
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engines.devices import Device
-from engines.loading import weights_bytes
+from engines.footprint import footprint_of
 from engines.pool import PipelinePool
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import DownloadFailed, NotFound
@@ -37,7 +37,7 @@ def test_the_lease_puts_the_scheduler_back(catalogue: Catalogue, tmp_path: Path)
 def test_only_as_many_checkpoints_stay_as_fit(catalogue: Catalogue, tmp_path: Path) -> None:
     for name in ("sd15", "sd14"):
         shutil.copytree(POCKET, tmp_path / name)
-    pool = PipelinePool(PROJECT_ROOT, tmp_path, CPU, limit_bytes=int(2.5 * weights_bytes(POCKET, torch.float32)))
+    pool = PipelinePool(PROJECT_ROOT, tmp_path, CPU, limit_bytes=10 * footprint_of(POCKET).total)
     for name in ("pocket-sd15", "sd15", "pocket-sd15", "sd14"):
         with pool.lease(catalogue.checkpoint(name)):
             pass

@@ -5,10 +5,12 @@ import pickle
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lora_registry.files import safe_stem
 from lora_registry.store import AdapterStore
@@ -173,6 +175,7 @@ def test_no_id_leads_out_of_the_folder(store: AdapterStore, upload: Path, tmp_pa
         lambda: store.get(adapter_id),
         lambda: store.path(adapter_id),
         lambda: store.inspect(adapter_id),
+        lambda: store.keys(adapter_id),
         lambda: store.judge(adapter_id, making.tiny_target()),
         lambda: store.rename(adapter_id, "stolen"),
         lambda: store.remove(adapter_id),
@@ -257,7 +260,7 @@ def test_what_a_card_cannot_hold_is_refused(
     before = store.add(upload).entry
     with pytest.raises(InvalidRequest) as caught:
         store.update("Blue dog", changes)
-    assert caught.value.field == field
+    assert caught.value.field == field and caught.value.hint
     assert store.get("Blue dog") == before
 
 
@@ -354,3 +357,51 @@ def test_every_refusal_is_meant_to_be_read(store: AdapterStore, tmp_path: Path) 
     with pytest.raises(StudioError) as caught:
         store.add(bad)
     assert str(tmp_path) not in str(caught.value) and caught.value.hint
+
+
+def test_the_second_verdict_on_an_unchanged_file_reads_none_of_it(store: AdapterStore, upload: Path) -> None:
+    path = store.path(store.add(upload).entry.id)
+    first = store.judge("Blue dog", making.tiny_target())
+    assert first.is_ok
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not AdapterStore(path.parent).judge("Blue dog", making.tiny_target()).is_ok  # whoever reads it, sees it
+    assert store.judge("Blue dog", making.tiny_target()) == first
+
+
+def test_every_target_gets_a_verdict_of_its_own(store: AdapterStore, upload: Path) -> None:
+    store.add(upload)
+    tiny = making.tiny_target()
+    others = [replace(tiny, title=f"Tiny {number}", modules={}) for number in range(12)]
+    for _ in range(2):
+        assert store.judge("Blue dog", tiny).is_ok
+        for other in others:
+            assert f"that {other.title} does not have" in store.judge("Blue dog", other).message
+
+
+def test_a_changed_file_is_judged_anew(store: AdapterStore, upload: Path) -> None:
+    path = store.path(store.add(upload).entry.id)
+    assert store.judge("Blue dog", making.tiny_target()).is_ok
+    torch.manual_seed(1)
+    factors = making.random_factors(making.tiny_target(), "unet", ATTENTION)
+    factors[0].down.fill_(torch.nan)
+    making.save(path, making.as_kohya(factors))
+    assert "not finite" in store.judge("Blue dog", making.tiny_target()).message
+    made(path, seed=1)
+    assert store.judge("Blue dog", making.tiny_target()).is_ok
+
+
+def test_a_verdict_names_the_file_as_it_is_called_now(store: AdapterStore, upload: Path) -> None:
+    store.add(upload)
+    other = replace(making.tiny_target(), modules={})
+    assert store.judge("Blue dog", other).message.startswith("Blue dog.safetensors")
+    store.rename("Blue dog", "Red dog")
+    assert store.judge("Red dog", other).message.startswith("Red dog.safetensors")
+
+
+def test_the_names_of_tensors_are_those_of_the_file(store: AdapterStore, upload: Path) -> None:
+    store.add(upload)
+    assert store.keys("Blue dog") == tuple(sorted(load_file(upload)))
+    with pytest.raises(NotFound):
+        store.keys("../Blue dog")

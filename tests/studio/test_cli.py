@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -89,6 +90,29 @@ def test_json_is_one_document_that_makes_the_picture_again(cli: Cli, tmp_path: P
         assert picture["seconds"]["total"] > 0
 
 
+def test_a_repeated_command_is_answered_at_once_and_says_so(
+    cli: Cli, idle_cli: Cli, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASH_STUDIO_DEVICE", engine.state().device)
+    path = cli("generate", *QUICK, "--seed", "5")[1].strip()
+    code, stdout, stderr = idle_cli("generate", *QUICK, "--seed", "5")
+    assert (code, stdout.strip()) == (0, path)
+    assert re.search(r"Seed 5: made before, on \d+ [A-Z][a-z]+ at \d\d:\d\d\.", stderr)
+    assert "nothing was drawn again" in stderr and "Loading" not in stderr
+    document = json.loads(idle_cli("generate", *QUICK, "--seed", "5", "--json", "--out", str(tmp_path / "out"))[1])
+    assert [picture["made_before"] for picture in document["pictures"]] == [True]
+    assert document["pictures"][0]["gallery_path"] == path and document["peak_memory_mb"] == 0
+    assert (tmp_path / "out" / "5.png").read_bytes() == Path(path).read_bytes()
+
+
+def test_a_command_draws_what_is_missing_and_all_of_it_when_told_to(cli: Cli) -> None:
+    cli("generate", *QUICK, "--seed", "5")
+    stderr = cli("generate", *QUICK, "--seed", "5", "--num", "2")[2]
+    assert "Picture 2: seed 6" in stderr and "1 of them made before" in stderr
+    document = json.loads(cli("generate", *QUICK, "--seed", "5", "--num", "2", "--again", "--json")[1])
+    assert [picture["made_before"] for picture in document["pictures"]] == [False, False]
+
+
 def test_a_random_seed_is_told(cli: Cli) -> None:
     document = json.loads(cli("generate", *QUICK, "--seed", "-1", "--json")[1])
     assert document["pictures"][0]["seed"] == document["recipe"]["seed"] >= 0
@@ -120,7 +144,7 @@ def test_a_running_studio_does_not_take_the_job(cli: Cli, data_dir: Path) -> Non
         (["x", "--seed", "-2"], "(--seed)"),
         (["x", "--seed", "4294967296"], "from -1 to 4294967295. (--seed)"),
         (["x", "--num", "0"], "Number of pictures is 0"),
-        (["x", "--model", "sd99"], "no model called 'sd99'. Known: pocket-sd15, sd15, "),
+        (["x", "--model", "sd99"], "no model called 'sd99'. Known: pocket-sd15, pocket-sd21, sd15, "),
         (["x", "--sampler", "best"], "no sampler called 'best'"),
         (["x", "--style", "oil_painting"], "no style called 'oil_painting'"),
         (["x" * 10_001], "The prompt has 10,001 characters"),

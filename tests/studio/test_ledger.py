@@ -1,13 +1,18 @@
+import json
 import sqlite3
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
+from studio.database import _BATCH
 from studio.domain.errors import InvalidRequest, NotFound, StorageFailed
+from studio.domain.images import ImageRecord
 from studio.ledger import MAX_STARTS, Ledger
 from studio.processes import runner_id
 from studio.settings import PROJECT_ROOT
@@ -21,6 +26,30 @@ print(Ledger(sys.argv[1]).claim("studio", runner_id()).id)
 print(Ledger(sys.argv[1]).claim("cli-1", runner_id()).id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+SCHEMA_1 = """
+CREATE TABLE schema_version (id INTEGER NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (id));
+CREATE TABLE jobs (
+    position INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, payload JSON NOT NULL, visitor TEXT NOT NULL,
+    queue TEXT NOT NULL, state TEXT NOT NULL, runner_id TEXT NOT NULL, is_cancel_requested BOOLEAN NOT NULL,
+    starts INTEGER NOT NULL, message TEXT NOT NULL, hint TEXT NOT NULL, summary JSON, created_at DOUBLE NOT NULL,
+    ended_at DOUBLE, PRIMARY KEY (position), UNIQUE (id)
+);
+CREATE INDEX jobs_in_line ON jobs (queue, state, position);
+CREATE INDEX jobs_of_visitor ON jobs (visitor, state);
+CREATE TABLE images (
+    id TEXT NOT NULL, job_id TEXT NOT NULL, visitor TEXT NOT NULL, image_index INTEGER NOT NULL,
+    created_at DOUBLE NOT NULL, path TEXT NOT NULL, recipe JSON NOT NULL, prompt_as_run TEXT NOT NULL,
+    negative_as_run TEXT NOT NULL, environment JSON NOT NULL, seconds JSON NOT NULL, peak_memory_mb DOUBLE NOT NULL,
+    pixels_sha256 TEXT NOT NULL, is_starred BOOLEAN NOT NULL, search_text TEXT NOT NULL,
+    PRIMARY KEY (id), UNIQUE (job_id, image_index)
+);
+INSERT INTO schema_version VALUES (1, 1);
+INSERT INTO jobs VALUES
+    (1, 'j', 'generate', '{"seed": 7}', 'me', 'studio', 'queued', '', 0, 0, '', '', NULL, 1.5, NULL);
+"""
+"""The database as the first version made it, with a job that waits."""
 
 
 @pytest.fixture
@@ -340,3 +369,89 @@ def test_what_is_no_database_url_is_said_without_repeating_it(url: str) -> None:
     with pytest.raises(StorageFailed, match="no database URL") as caught:
         Ledger(url)
     assert "hunter2" not in str(caught.value)
+
+
+def alike(ledger: Ledger, made: ImageRecord, visitor: str = "local") -> list[str]:
+    found = ledger.images_of_recipe(made.recipe, made.prompt_as_run, made.negative_as_run, visitor)
+    return [image.id for image in found]
+
+
+def test_pictures_are_found_by_recipe_texts_and_visitor(ledger: Ledger) -> None:
+    made = ledger.add_image(record("a"))
+    ledger.add_image(record("b", job_id="later"))
+    ledger.add_image(record("c", job_id="theirs", visitor="they"))
+    ledger.add_image(record("d", recipe(seed=8), job_id="other"))
+    ledger.add_image(record("e", job_id="styled", prompt_as_run="a red circle on navy"))
+    assert alike(ledger, made) == ["b", "a"]
+    assert alike(ledger, made, "they") == ["c"]
+    assert alike(ledger, made, "nobody") == []
+
+
+def test_a_recipe_is_found_without_looking_through_all_pictures(ledger: Ledger) -> None:
+    asked: list[tuple[str, Any]] = []
+    event.listen(ledger._engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+    alike(ledger, record("a"))
+    (statement, parameters) = asked[-1]
+    with ledger._engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    assert "USING INDEX images_of_recipe (recipe_sha256=? AND visitor=?)" in str(plan)
+
+
+def test_a_reused_picture_counts_for_its_job_until_it_is_deleted(ledger: Ledger) -> None:
+    ledger.add_image(record("a", job_id="first", image_index=0))
+    ledger.add_image(record("b", job_id="second", image_index=0))
+    for _ in range(2):  # a job that was killed may say it once more
+        assert ledger.reuse_image("second", 1, "a")
+    assert [(image.id, image.image_index) for image in ledger.images_of_job("second")] == [("b", 0), ("a", 1)]
+    assert [(image.id, image.image_index) for image in ledger.images_of_job("first")] == [("a", 0)]
+    assert ledger.count() == 2
+    ledger.remove_image("a")
+    assert [image.id for image in ledger.images_of_job("second")] == ["b"]
+    assert not ledger.reuse_image("third", 0, "a")
+
+
+def test_a_hash_of_weights_is_remembered(ledger: Ledger, url: str) -> None:
+    assert ledger.weights_sha256("stamp") is None
+    for sha256 in ("old", "new"):
+        ledger.keep_weights_sha256("stamp", sha256)
+    ledger.close()
+    assert Ledger(url).weights_sha256("stamp") == "new"
+
+
+def write_schema_1(url: str, records: list[ImageRecord]) -> None:
+    database_path(url).parent.mkdir()
+    with sqlite3.connect(database_path(url)) as connection:
+        connection.executescript(SCHEMA_1)
+        for made in records:
+            values = made.model_dump(mode="json") | {"search_text": made.recipe.prompt}
+            values = {name: json.dumps(v) if isinstance(v, dict) else v for name, v in values.items()}
+            marks = ", ".join(f":{name}" for name in values)
+            connection.execute(f"INSERT INTO images ({', '.join(values)}) VALUES ({marks})", values)
+    connection.close()
+
+
+def test_a_database_of_the_first_version_keeps_all_and_finds_its_recipes(url: str) -> None:
+    records = [record(f"{n:05}", recipe(seed=n), job_id=f"{n}", is_starred=n == 3) for n in range(2 * _BATCH + 1)]
+    write_schema_1(url, records)
+    for _ in range(2):
+        ledger = Ledger(url)
+        assert ledger.count() == len(records)
+        assert [ledger.image(made.id) for made in records[::500]] == records[::500]
+        assert [alike(ledger, made) for made in records[::500]] == [[made.id] for made in records[::500]]
+        assert ledger.search("is:starred") == [records[3]]
+        assert ledger.job("j").payload == {"seed": 7}
+        assert ledger.reuse_image("j", 0, "00003")
+        ledger.close()
+    with pytest.raises(NotFound):
+        Ledger(url).image("nobody")
+
+
+def test_an_old_database_that_cannot_be_brought_up_to_date_stays_as_it_was(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_schema_1(url, [record("a")])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("studio.database.recipe_sha256", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        Ledger(url)
+    ledger = Ledger(url)
+    assert alike(ledger, record("a")) == ["a"]

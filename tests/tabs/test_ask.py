@@ -8,7 +8,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
-from tabs.ask import Ask, Updates, build_ask
+from tabs.ask import Ask, Updates, build_ask, usable
 
 
 @pytest.fixture
@@ -34,6 +34,13 @@ def test_another_model_brings_its_own_defaults_and_keeps_what_was_typed(ask: Ask
     assert [value(updates, ask, name) for name in ("prompt", "seed")] == ["a harbour", 7]
     assert [value(updates, ask, name) for name in ("num_inference_steps", "guidance_scale", "width")] == [30, 7.5, 512]
     assert value(updates, ask, "style") == "none"
+
+
+def test_of_what_a_browser_kept_only_what_a_request_could_hold_is_taken(ask: Ask) -> None:
+    kept = {"prompt": "", "seed": 7, "width": "wide", "guidance_scale": None, "style": 5, "colour": "red"}
+    assert usable(kept) == {"prompt": "", "seed": 7, "guidance_scale": None}
+    assert usable({"prompt": 5, "steps": 3}) == {}
+    assert value(ask.fill(usable(kept)), ask, "seed") == 7
 
 
 def test_settings_that_the_model_cannot_use_are_named(ask: Ask) -> None:

@@ -111,6 +111,19 @@ def test_a_job_that_was_over_before_anybody_looked_is_told_once_and_only_to_its_
     assert len(list(tab.follow({**seen, tab.token: new_token()}))) == 1
 
 
+def test_a_picture_that_was_made_before_is_shown_and_said_so(tab: GenerateTab, keep: Keep, services: Services) -> None:
+    token = new_token()
+    earlier, latest = keep(token), keep(token)
+    job_id = tab.on_generate(asked(tab, token, prompt="a red circle", seed=7))[tab.signal]
+    assert services.gallery.reuse(job_id, 0, earlier)
+    services.ledger.finish_job(job_id, "done", summary={})
+    recent = [latest.id, earlier.id]
+    *_, shown, _, _ = tab.follow({tab.token: token, tab.result.recent: recent, tab.signal: job_id, tab.told: None})
+    assert shown[tab.result.shown_id] == earlier.id
+    assert f"Made before, on {earlier.made_on}; nothing was drawn again." in shown[tab.result.stage]
+    assert [cell["id"] for cell in json.loads(shown[tab.result.strip])["pictures"]] == [earlier.id, latest.id]
+
+
 def test_how_a_job_ended_is_sent_once_more_and_no_more(tab: GenerateTab) -> None:
     token = new_token()
     job_id = tab.on_generate(asked(tab, token, prompt="a red circle"))[tab.signal]

@@ -1,9 +1,11 @@
 import json
+import time
 
 import pytest
 
 from studio.domain.events import Progress
 from tabs import views
+from tests.studio.records import record
 
 
 def step(**values: object) -> Progress:
@@ -39,6 +41,21 @@ def test_durations_have_units(seconds: float, text: str) -> None:
 def test_stopped_says_what_is_kept() -> None:
     assert views.stopped(1, 4) == "Stopped. 1 of 4 pictures is kept."
     assert views.stopped(0, 4) == "Stopped before the first picture was done."
+
+
+def test_what_was_made_before_is_said_with_its_day() -> None:
+    made = time.mktime((2020, 11, 5, 14, 2, 0, 0, 0, -1))
+    old, other, new = (record(job_id=job, created_at=made) for job in ("old", "older", "new"))
+    assert views.made_before([old], "new") == "Made before, on 5 November 2020 at 14:02; nothing was drawn again."
+    assert views.made_before([old, other], "new") == "All 2 pictures were made before; nothing was drawn again."
+    assert views.made_before([old, new, new], "new") == "1 of 3 pictures was made before, and not drawn again."
+    assert views.made_before([new], "new") == views.made_before([], "new") == ""
+
+
+def test_the_present_year_is_not_said() -> None:
+    year = time.localtime().tm_year
+    made = time.mktime((year, 1, 1, 0, 5, 0, 0, 0, -1))
+    assert record(created_at=made).made_on == "1 January at 00:05"
 
 
 def test_tables_are_escaped() -> None:

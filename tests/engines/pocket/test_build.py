@@ -1,8 +1,10 @@
 """The training code: exact to resume, right by the authorities, and its product a standard folder of small files."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -367,7 +369,17 @@ def test_a_folder_that_was_loaded_is_written_as_it_was(tmp_path: Path) -> None:
     written = [path for path in (tmp_path / "again").rglob("*") if path.is_file()]
     assert len(written) > 10
     for path in written:
-        assert path.read_bytes() == (POCKET / path.relative_to(tmp_path / "again")).read_bytes(), path.name
+        before = POCKET / path.relative_to(tmp_path / "again")
+        if path.suffix == ".json":
+            assert said_in(path) == said_in(before), path.name
+        else:
+            assert path.read_bytes() == before.read_bytes(), path.name
+
+
+def said_in(path: Path) -> dict[str, Any]:
+    """What a file says, but for the version of the library that wrote it."""
+    values = json.loads(path.read_text())
+    return {key: value for key, value in values.items() if not key.endswith("_version")}
 
 
 def test_the_decoder_learns_from_estimates_and_the_encoder_stays(tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""How much memory a checkpoint's weights and the work on one picture take, told before anything is loaded. No torch."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.places import WEIGHTS_SUFFIX
+from studio.domain.adapter import PARTS
+from studio.domain.catalogue import Family
+from studio.domain.memory import MemoryPlan
+from studio.domain.tensors import read_header
+
+TILE_PX = 512
+"""Side of the tiles in which a VAE decodes where memory is short."""
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+CELL_PX = 8
+_UNET_CHANNELS = 320 * 42
+"""Values a latent cell of one picture takes in a UNet at most: skips of the way down, joined inputs of the way up, the
+inner layers of transformer blocks, in units of the first level's 320 channels. Measured in bfloat16 on a CPU, with
+SD 1.5 at 512 and 768 px, one picture and two; the decoder at 256 to 1024 px (docs/benchmarks.md)."""
+_DECODER_CHANNELS = 256 * 3
+"""Values a pixel takes in a decoder at most: input, normalised input and output of its last blocks of 256 channels."""
+_WORKSPACE_BYTES = 130 * 2**20
+"""What large layers take beside that, whatever the size of the picture."""
+_SCORES_CHUNK, _SCORES_SLICE = 256, 64
+_HEADS = 20
+"""Attention heads at most where a UNet sees most cells."""
+_OFFLOADED_LAYER = 0.02
+"""Part of the weights that is on the GPU at a time when they come layer by layer."""
+_PREFIXES = {
+    "model.diffusion_model.": "unet",
+    "first_stage_model.": "vae",
+    "cond_stage_model.": "text_encoder",
+    "conditioner.": "text_encoder",
+}
+"""Whose tensors these are in a single file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """How many values the weights of each part have; `is_small` for the miniatures, whose layers are narrow."""
+
+    unet: int
+    text: int
+    vae: int
+    is_small: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.unet + self.text + self.vae
+
+    @property
+    def largest(self) -> int:
+        """The part that takes most: where parts take turns, no more than this is in memory."""
+        return max(self.unet, self.text, self.vae)
+
+
+def footprint_of(place: Path, *, is_small: bool = False) -> Footprint:
+    """Of the weights at `place`, told by their headers.
+
+    Raises:
+        CorruptModel: a file is damaged.
+    """
+    counts = dict.fromkeys((*PARTS, "vae", "tiny_vae"), 0)
+    for part, values in _values_in_file(place) if place.is_file() else _values_in_folder(place, counts):
+        counts[part] += values
+    return Footprint(
+        unet=counts["unet"],
+        text=counts["text_encoder"] + counts["text_encoder_2"],
+        vae=counts["vae"] + counts["tiny_vae"],
+        is_small=is_small,
+    )
+
+
+def usual_footprint(family: Family) -> Footprint:
+    """Of weights that are not here: what those of their family have."""
+    return Footprint(unet=family.unet_values, text=family.text_values, vae=family.vae_values)
+
+
+def needed_bytes(footprint: Footprint, plan: MemoryPlan, width: int, height: int, *, is_guided: bool) -> int:
+    """The most memory in use at once while a picture of `width` × `height` px is made as `plan` says, in bytes, beyond
+    what the process takes without a checkpoint."""
+    item = _ITEM_BYTES[plan.dtype]
+    weights = {"unet": footprint.unet * item, "text": footprint.text * item, "vae": footprint.vae * item}
+    work = {
+        "unet": _unet_work(footprint, plan, width, height, is_guided=is_guided),
+        "text": 0,
+        "vae": _decoder_work(footprint, plan, width, height),
+    }
+    match plan.placement:
+        case "resident":
+            return sum(weights.values()) + max(work.values())
+        case "model_offload":
+            return max(weights[part] + work[part] for part in work)
+        case "sequential_offload":
+            return max(int(weights[part] * _OFFLOADED_LAYER) + work[part] for part in work)
+        case "mapped":
+            return max(work.values())
+
+
+def _unet_work(footprint: Footprint, plan: MemoryPlan, width: int, height: int, *, is_guided: bool) -> int:
+    cells, item = width * height // CELL_PX**2, _ITEM_BYTES[plan.dtype]
+    pictures = 2 if is_guided and not plan.is_halved else 1
+    channels = _UNET_CHANNELS * _narrowness(footprint)
+    scores = 0
+    if plan.is_sliced or plan.attention == "chunked":
+        queries = _SCORES_SLICE if plan.is_sliced else _SCORES_CHUNK
+        scores = 2 * _HEADS * min(queries, cells) * cells
+    elif plan.device == "mps":  # its kernel keeps every score
+        scores = _HEADS * cells**2
+    return int(pictures * item * (cells * channels + scores)) + _workspace(footprint)
+
+
+def _decoder_work(footprint: Footprint, plan: MemoryPlan, width: int, height: int) -> int:
+    pixels = width * height
+    if plan.is_tiled:
+        pixels = min(width, TILE_PX) * min(height, TILE_PX)
+    work = int(pixels * _DECODER_CHANNELS * _narrowness(footprint) * _ITEM_BYTES[plan.dtype])
+    return work + 3 * 4 * width * height + _workspace(footprint)
+
+
+def _narrowness(footprint: Footprint) -> float:
+    return 0.25 if footprint.is_small else 1.0
+
+
+def _workspace(footprint: Footprint) -> int:
+    return 0 if footprint.is_small else _WORKSPACE_BYTES
+
+
+def _values_in_folder(folder: Path, parts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    for part in parts:
+        for path in sorted((folder / part).glob(f"*{WEIGHTS_SUFFIX}")):
+            yield part, sum(math.prod(tensor.shape) for tensor in read_header(path).tensors.values())
+
+
+def _values_in_file(path: Path) -> Iterator[tuple[str, int]]:
+    for name, tensor in read_header(path).tensors.items():
+        for prefix, part in _PREFIXES.items():
+            if name.startswith(prefix):
+                yield part, math.prod(tensor.shape)

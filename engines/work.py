@@ -1,0 +1,107 @@
+"""The work on one picture: the prompt read, the latents denoised, the pixels decoded."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engines.adapters import AttachedAdapter, attached
+from engines.conditioning import PromptCache, call_arguments, remembered_prompt
+from engines.devices import in_float32
+from engines.loading import Loaded
+from engines.memory import release_memory
+from engines.watch import NotFinite, Watch
+from studio.domain.request import ResolvedRequest
+
+logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Work:
+    """One picture of a `single` recipe. `prompts` are the texts as run: (prompt, negative prompt).
+
+    Values that are not finite in half precision are tried once more in float32, which reaches further. Latents that are
+    finished are kept, so that a decoder which runs out of memory can be asked again under another plan.
+    """
+
+    def __init__(self, request: ResolvedRequest, prompts: tuple[str, str]) -> None:
+        self._request = request
+        self._prompts = prompts
+        self._latents: Tensor | None = None
+        self._retried: list[str] = []
+
+    def pixels(self, loaded: Loaded, adapters: Sequence[AttachedAdapter], watch: Watch) -> np.ndarray:
+        """The picture, `(H, W, 3)` in [0, 1].
+
+        Raises:
+            NotFinite: in float32 too.
+        """
+        try:
+            if self._latents is None:
+                self._latents = self._denoised(loaded, adapters, watch)
+                if not loaded.checkpoint.is_pocket:
+                    release_memory()  # else the decoder's peak comes on top of what the UNet left
+            latents = self._latents
+            return self._twice("VAE", loaded, (loaded.pipeline.vae,), lambda: _decoded(loaded.pipeline, latents))
+        finally:
+            watch.close()
+
+    def remarks(self) -> dict[str, str]:
+        """What was done otherwise than planned."""
+        return {"float32_parts": ", ".join(self._retried)} if self._retried else {}
+
+    def _denoised(self, loaded: Loaded, adapters: Sequence[AttachedAdapter], watch: Watch) -> Tensor:
+        # What is kept of prompts was read without adapters, and in the checkpoint's own number format.
+        cache = PromptCache() if any(adapter.changes_text for adapter in adapters) else loaded.prompts
+        caches = iter((cache, PromptCache()))
+        return self._twice(
+            "UNet and text encoder",
+            loaded,
+            _readers(loaded.pipeline),
+            lambda: self._denoise(loaded.pipeline, adapters, next(caches), watch),
+        )
+
+    def _twice(self, name: str, loaded: Loaded, parts: Sequence[Any], work: Callable[[], _T]) -> _T:
+        try:
+            return work()
+        except NotFinite as error:
+            # Layer by layer, weights are not where they could be converted.
+            if loaded.placement == "sequential_offload" or all(part.dtype == torch.float32 for part in parts):
+                raise
+            logger.warning("%s once more in float32: %s", name, error)
+        self._retried.append(name)
+        with in_float32(*parts):
+            return work()
+
+    def _denoise(self, pipeline: Any, adapters: Sequence[AttachedAdapter], cache: PromptCache, watch: Watch) -> Tensor:
+        request = self._request
+        with attached(pipeline, adapters), remembered_prompt(pipeline.unet):
+            prompt = cache.read(pipeline, self._prompts[0])
+            negative = cache.read(pipeline, self._prompts[1], is_negative=True) if request.uses_guidance else None
+            return pipeline(
+                **call_arguments(prompt, negative),
+                width=request.width,
+                height=request.height,
+                num_inference_steps=request.num_inference_steps,
+                guidance_scale=request.guidance_scale,
+                # Noise is drawn on the CPU on every device, so that a seed means the same picture everywhere.
+                generator=torch.Generator("cpu").manual_seed(request.seed),
+                output_type="latent",
+                callback_on_step_end=watch.after_step,
+            ).images
+
+
+def _readers(pipeline: Any) -> tuple[Any, ...]:
+    second = getattr(pipeline, "text_encoder_2", None)
+    return (pipeline.unet, pipeline.text_encoder) + (() if second is None else (second,))
+
+
+def _decoded(pipeline: Any, latents: Tensor) -> np.ndarray:
+    vae = pipeline.vae
+    pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+    if not torch.isfinite(pixels).all():
+        raise NotFinite("The decoder gave values that are not finite.", "Try float32, or another seed.")
+    return pipeline.image_processor.postprocess(pixels, output_type="np")[0]
