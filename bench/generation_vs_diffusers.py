@@ -8,7 +8,6 @@ timed from handing in a request to its picture being saved and recorded, with so
 import argparse
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,14 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
-from scipy.stats import bootstrap  # noqa: E402
 
+from bench.contenders import ratio_words, serve, take_turns  # noqa: E402
 from engines.pocket.accuracy import GUIDANCE  # noqa: E402
 from studio.domain.request import GenerationRequest  # noqa: E402
 
 PROMPT = "a yellow heart above a purple square on a navy background"
 FOLDER = ROOT / "engines/pocket/weights/pocket-sd15"
-WARM_UP = 2
 
 Make = Callable[[int], object]
 
@@ -39,59 +37,25 @@ def main() -> None:
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
-        serve(CONTENDERS[options.contender](options.steps))
+        serve(timed(CONTENDERS[options.contender](options.steps)))
         return
-    times = compare(options.repeats, options.steps)
+    times = take_turns(__file__, list(CONTENDERS), ["--steps", str(options.steps)], options.repeats)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
     print("\n| | median s | ratio to plain diffusers [95 %] | n |\n|---|---|---|---|")
-    base = np.array(times["plain diffusers"])
     for name, values in times.items():
-        ratios = np.array(values) / base
-        interval = bootstrap((ratios,), np.median, method="percentile", rng=0).confidence_interval
-        print(
-            f"| {name} | {np.median(values):.3f} | {np.median(ratios):.3f} "
-            f"[{interval.low:.3f}, {interval.high:.3f}] | {len(values)} |"
-        )
+        ratio = ratio_words(values, times["plain diffusers"])
+        print(f"| {name} | {np.median(values):.3f} | {ratio} | {len(values)} |")
 
 
-def compare(repeats: int, steps: int) -> dict[str, list[float]]:
-    """Seconds per picture of every contender, turn and turn about."""
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, __file__, "--contender", name, "--steps", str(steps)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        for name in CONTENDERS
-    }
-    try:
-        turns = [
-            {name: _answer(process, seed) for name, process in processes.items()} for seed in range(repeats + WARM_UP)
-        ]
-    finally:
-        for process in processes.values():
-            process.kill()
-    return {name: [turn[name] for turn in turns[WARM_UP:]] for name in processes}
+def timed(make: Make) -> Callable[[int], float]:
+    """Seconds that the picture of a seed takes."""
 
-
-def _answer(process: subprocess.Popen[str], seed: int) -> float:
-    assert process.stdin and process.stdout
-    print(seed, file=process.stdin, flush=True)
-    answer = process.stdout.readline()
-    if not answer:
-        raise SystemExit("A contender died; its own words are above.")
-    return float(answer)
-
-
-def serve(make: Make) -> None:
-    """Make the picture of every seed that comes in; print how long it took."""
-    answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
+    def seconds(seed: int) -> float:
         started = time.perf_counter()
-        make(int(line))
-        print(time.perf_counter() - started, file=answers, flush=True)
+        make(seed)
+        return time.perf_counter() - started
+
+    return seconds
 
 
 def plain(steps: int, threads: int | None = None) -> Make:
