@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engines.places import WEIGHTS_SUFFIX
 from studio.domain.adapter import PARTS
-from studio.domain.catalogue import Family
+from studio.domain.catalogue import Checkpoint, Family
 from studio.domain.memory import MemoryPlan
 from studio.domain.tensors import read_header
 
@@ -71,6 +71,15 @@ def footprint_of(place: Path, *, is_small: bool = False) -> Footprint:
         vae=counts["vae"] + counts["tiny_vae"],
         is_small=is_small,
     )
+
+
+def expected_footprint(checkpoint: Checkpoint, family: Family, place: Path | None) -> Footprint:
+    """Of `checkpoint`, whether its weights are here, at `place`, or not yet.
+
+    Raises:
+        CorruptModel: a file is damaged.
+    """
+    return footprint_of(place, is_small=checkpoint.is_pocket) if place else usual_footprint(family)
 
 
 def usual_footprint(family: Family) -> Footprint:

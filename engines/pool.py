@@ -14,7 +14,7 @@ from engines.attention import fastest_attention
 from engines.base import EngineState, OnFetch, unheard
 from engines.devices import Device, dtype_name, free_bytes
 from engines.downloads import cached, fetch
-from engines.footprint import Footprint, footprint_of, usual_footprint
+from engines.footprint import Footprint, expected_footprint, footprint_of
 from engines.identity import find_place, weights_stamp
 from engines.loading import Loaded, load
 from engines.memory import release_memory
@@ -70,8 +70,7 @@ class PipelinePool:
             CorruptModel: a file is damaged.
             NotFound: the catalogue names a folder that is not there.
         """
-        place = find_place(checkpoint, self._root, self._models_dir)
-        return footprint_of(place, is_small=checkpoint.is_pocket) if place else usual_footprint(family)
+        return expected_footprint(checkpoint, family, find_place(checkpoint, self._root, self._models_dir))
 
     def plan(self, checkpoint: Checkpoint, task: Task) -> MemoryPlan:
         """How a picture is to be made with what is free now, from any thread. What the pool holds counts as free: it

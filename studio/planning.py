@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from engines.footprint import footprint_of, usual_footprint
+from engines.footprint import expected_footprint
 from engines.identity import find_place
 from engines.plans import Means, Task, choose_plan
 from studio.domain.catalogue import Catalogue
@@ -47,7 +47,7 @@ class PlanningService:
         place = find_place(checkpoint, PROJECT_ROOT, self._settings.models_dir)
         family = self._catalogue.family(checkpoint.family)
         task = Task(
-            footprint=footprint_of(place, is_small=checkpoint.is_pocket) if place else usual_footprint(family),
+            footprint=expected_footprint(checkpoint, family, place),
             width=recipe.width,
             height=recipe.height,
             is_guided=recipe.uses_guidance,
