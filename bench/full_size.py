@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps that are drawn; the first is not counted")
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--warm-up", type=int, default=0)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--one-at-a-time", action="store_true", help="where all contenders do not fit into memory")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
@@ -60,15 +62,18 @@ def main() -> None:
         build_if_missing(family, settings)
         size = options.size or catalogue.family(family).native_size
         arguments = ["--families", family, "--size", str(size), "--steps", str(options.steps)]
-        answers = take_turns(__file__, list(CONTENDERS), arguments, options.turns, options.warm_up)
+        together = [[name] for name in options.contenders] if options.one_at_a_time else [options.contenders]
+        answers: dict[str, list[Answer]] = {}
+        for names in together:
+            answers |= take_turns(__file__, names, arguments, options.turns, options.warm_up)
         for line in rows(family, size, answers, peak):
             print(line, flush=True)
 
 
 def rows(family: str, size: int, answers: dict[str, list[Answer]], peak: float) -> list[str]:
-    """Lines of the table; the share of the peak is that of the UNet's products alone."""
+    """Lines of the table, ratios to the first; the share of the peak is that of the UNet's products alone."""
     flops = unet_flops(family, size)
-    base = [whole(answer) for answer in answers["plain diffusers"]]
+    base = [whole(answer) for answer in next(iter(answers.values()))]
     lines = []
     for name, told in answers.items():
         middle = {key: float(np.median([answer[key] for answer in told])) for key in told[0]}

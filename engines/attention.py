@@ -1,7 +1,8 @@
-"""How a UNet attends: torch's fused kernel, or plain matrix products over pieces of the queries.
+"""How a UNet attends: torch's fused kernel, or plain matrix products over pieces that stay in the cache.
 
-torch's CPU kernel for bfloat16 does not use the fast matrix units of every processor that has them, while its plain
-products do. Which is faster is measured on the machine at hand.
+torch's CPU kernel for bfloat16 does not reach the speed of its plain products. These do, where their scores fit the
+cache and are written to the same memory again and again: a fresh block for each costs more than the product that fills
+it. Which way is faster is measured on the machine at hand.
 """
 
 import logging
@@ -17,14 +18,10 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
-from studio.domain.memory import Attention
+from studio.domain.memory import SCORES_BYTES, SLICED_SCORES_BYTES, Attention
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 256
-"""Queries at a time: their scores, `(B · heads, CHUNK, keys)`, stay in the cache of a core while they are used."""
-SLICE = 64
-"""Queries at a time where memory is short."""
 _SHAPES = ((4, 4096, 40), (8, 1024, 80))
 """Heads, cells and width of the first two levels of SD 1.5 at 512 px, a quarter of the first level's heads."""
 _MARGIN = 0.9
@@ -32,13 +29,17 @@ _MARGIN = 0.9
 
 
 class ChunkedAttnProcessor:
-    """Scaled dot-product attention of a UNet by batched matrix products, `chunk` queries at a time.
+    """Scaled dot-product attention of a UNet by batched matrix products, `scores_bytes` of scores at a time.
 
-    The same sums as `AttnProcessor2_0` in another order: 8e-7 apart in float32, 1e-2 of the largest value in bfloat16.
+    The same sums as `AttnProcessor2_0` in another order, with scores in the number format of the weights: 8e-7 apart in
+    float32, 0.5 % in bfloat16. Where a layer asks for `upcast_attention`, as SD 2.1's do, its scores are too large for
+    that: the fused kernel has them in float32, and so do the slices. For inference only.
     """
 
-    def __init__(self, chunk: int = CHUNK) -> None:
-        self.chunk = chunk
+    def __init__(self, *, is_sliced: bool = False) -> None:
+        self._is_sliced = is_sliced
+        self._scores_bytes = SLICED_SCORES_BYTES if is_sliced else SCORES_BYTES
+        self._fused = AttnProcessor2_0()
 
     def __call__(
         self,
@@ -49,26 +50,40 @@ class ChunkedAttnProcessor:
         temb: Tensor | None = None,
     ) -> Tensor:
         """`(B, N, width)` to the same shape; texts `(B, M, text width)` are the keys of cross-attention."""
+        if attn.upcast_attention and not self._is_sliced:
+            return self._fused(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         assert attention_mask is None and hidden_states.ndim == 3, "the attention of a text-to-image UNet"
         told = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
             _split(layer(tokens), attn.heads)
             for layer, tokens in ((attn.to_q, hidden_states), (attn.to_k, told), (attn.to_v, told))
         )
-        if attn.upcast_attention:  # SD 2.1's scores overflow in float16
-            query, key = query.float(), key.float()
-        mixed = chunked_attention(query, key, value, self.chunk)
+        if attn.upcast_attention:
+            query, key, value = query.float(), key.float(), value.float()
+        mixed = chunked_attention(query, key, value, self._scores_bytes).to(hidden_states.dtype)
         mixed = mixed.unflatten(0, (-1, attn.heads)).transpose(1, 2).flatten(2)  # (B, N, heads · d)
         return attn.to_out[1](attn.to_out[0](mixed))
 
 
-def chunked_attention(query: Tensor, key: Tensor, value: Tensor, chunk: int = CHUNK) -> Tensor:
-    """softmax(q·kᵀ / √d)·v for `(B · heads, N, d)`, `chunk` queries at a time; the result has the format of `value`."""
-    keys = (key * query.shape[-1] ** -0.5).transpose(1, 2)
-    pieces = [
-        torch.bmm(torch.bmm(part, keys).softmax(dim=-1).to(value.dtype), value) for part in query.split(chunk, dim=1)
-    ]
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+def chunked_attention(query: Tensor, key: Tensor, value: Tensor, scores_bytes: int = SCORES_BYTES) -> Tensor:
+    """softmax(q·kᵀ / √d)·v for `(B · heads, N, d)`: as many heads at once as `scores_bytes` hold, or else one head and
+    as many of its queries."""
+    heads, queries, width = query.shape
+    keys = (key * width**-0.5).transpose(1, 2)
+    room = max(scores_bytes // query.element_size(), key.shape[1])
+    rows = min(queries, room // key.shape[1])
+    group = max(1, min(heads, room // (rows * key.shape[1])))
+    mixed, scores = torch.empty_like(query), query.new_empty(group * rows * key.shape[1])
+    for first in range(0, heads, group):
+        those = slice(first, first + group)
+        for start in range(0, queries, rows):
+            part, out = query[those, start : start + rows], mixed[those, start : start + rows]
+            shape = (*part.shape[:2], key.shape[1])
+            weights = scores[: math.prod(shape)].view(shape)
+            torch.bmm(part, keys[those], out=weights)
+            torch.softmax(weights, dim=-1, out=weights)
+            torch.bmm(weights, value[those], out=out)
+    return mixed
 
 
 def _split(tokens: Tensor, heads: int) -> Tensor:
@@ -76,18 +91,12 @@ def _split(tokens: Tensor, heads: int) -> Tensor:
     return tokens.unflatten(2, (heads, -1)).transpose(1, 2).flatten(0, 1)
 
 
-def processor_of(attention: Attention, *, is_sliced: bool = False) -> Any:
-    """The diffusers attention processor of that name; `is_sliced` takes the least memory and the most time."""
-    if is_sliced:
-        return ChunkedAttnProcessor(SLICE)
-    return ChunkedAttnProcessor() if attention == "chunked" else AttnProcessor2_0()
-
-
 @contextmanager
 def attending(unet: Any, attention: Attention, *, is_sliced: bool = False) -> Iterator[None]:
-    """Let `unet` attend that way for a while."""
+    """Let `unet` attend that way for a while; in slices it takes the least memory and the most time."""
     before = dict(unet.attn_processors)
-    unet.set_attn_processor(processor_of(attention, is_sliced=is_sliced))
+    is_fused = attention == "fused" and not is_sliced
+    unet.set_attn_processor(AttnProcessor2_0() if is_fused else ChunkedAttnProcessor(is_sliced=is_sliced))
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 from engines.places import WEIGHTS_SUFFIX
 from studio.domain.adapter import PARTS
 from studio.domain.catalogue import Checkpoint, Family
-from studio.domain.memory import MemoryPlan
+from studio.domain.memory import SCORES_BYTES, SLICED_SCORES_BYTES, MemoryPlan
 from studio.domain.tensors import read_header
 
 TILE_PX = 512
@@ -23,7 +23,6 @@ _DECODER_CHANNELS = 256 * 3
 """Values a pixel takes in a decoder at most: input, normalised input and output of its last blocks of 256 channels."""
 _WORKSPACE_BYTES = 130 * 2**20
 """What large layers take beside that, whatever the size of the picture."""
-_SCORES_CHUNK, _SCORES_SLICE = 256, 64
 _HEADS = 20
 """Attention heads at most where a UNet sees most cells."""
 _OFFLOADED_LAYER = 0.02
@@ -114,11 +113,10 @@ def _unet_work(footprint: Footprint, plan: MemoryPlan, width: int, height: int, 
     channels = _UNET_CHANNELS * _narrowness(footprint)
     scores = 0
     if plan.is_sliced or plan.attention == "chunked":
-        queries = _SCORES_SLICE if plan.is_sliced else _SCORES_CHUNK
-        scores = 2 * _HEADS * min(queries, cells) * cells
+        scores = SLICED_SCORES_BYTES if plan.is_sliced else SCORES_BYTES
     elif plan.device == "mps":  # its kernel keeps every score
-        scores = _HEADS * cells**2
-    return int(pictures * item * (cells * channels + scores)) + _workspace(footprint)
+        scores = pictures * item * _HEADS * cells**2
+    return int(pictures * item * cells * channels) + scores + _workspace(footprint)
 
 
 def _decoder_work(footprint: Footprint, plan: MemoryPlan, width: int, height: int) -> int:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTokenizer, PreTrainedModel
 
+from engines.parts import class_named
 from studio.domain.errors import DownloadFailed
 
 FAMILIES_FOLDER = Path(__file__).with_name("families")
@@ -28,12 +28,6 @@ TOKENIZER_HUB_ID = "openai/clip-vit-large-patch14"
 MAX_SHARD = "5GB"
 TEXT_LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
-_CLASSES = {
-    "AutoencoderKL": AutoencoderKL,
-    "UNet2DConditionModel": UNet2DConditionModel,
-    "CLIPTextModel": CLIPTextModel,
-    "CLIPTextModelWithProjection": CLIPTextModelWithProjection,
-}
 _MERGES = 48_894
 """CLIP's tokenizer: 256 bytes, the same at the end of a word, these merges, start and end: 49 408 tokens."""
 
@@ -120,9 +114,9 @@ def _tokenizer_names(family: str) -> list[str]:
 def _random_module(config: dict[str, Any], seed: int, dtype: torch.dtype) -> Any:
     name = config.get("_class_name") or config["architectures"][0]
     with torch.device("meta"):
-        module = (
-            _CLASSES[name](CLIPTextConfig(**config)) if name.startswith("CLIP") else _CLASSES[name].from_config(config)
-        )
+        module_class = class_named(name)
+        is_text = issubclass(module_class, PreTrainedModel)
+        module = module_class(CLIPTextConfig(**config)) if is_text else module_class.from_config(config)
     module = module.to(dtype).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

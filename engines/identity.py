@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,17 +32,12 @@ def find_place(checkpoint: Checkpoint, root: Path, models_dir: Path) -> Path | N
 
 
 def weights_sha256(place: Path) -> str:
-    """The hash that `engines.loading` records of the weights at `place`. Reads all of them.
+    """The hash that `engines.loading` records of the weights at `place`. Reads all of them, once in a process.
 
     Raises:
         OSError, ValueError: files are missing or damaged.
     """
-    digest = hashlib.sha256()
-    for path in weight_files(place):
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
+    return _hashed(place, weights_stamp(place))
 
 
 def weights_stamp(place: Path) -> str:
@@ -55,6 +51,16 @@ def weights_stamp(place: Path) -> str:
     for path in weight_files(place):
         status = path.stat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _hashed(place: Path, stamp: str) -> str:
+    digest = hashlib.sha256()
+    for path in weight_files(place):
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
     return digest.hexdigest()
 
 

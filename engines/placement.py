@@ -5,19 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from engines.mapped import map_weights, open_mapped
+from engines.parts import PART_CLASSES, class_named
 from studio.domain.memory import Placement
-
-_PARTS = {
-    "unet": UNet2DConditionModel,
-    "text_encoder": CLIPTextModel,
-    "text_encoder_2": CLIPTextModelWithProjection,
-    "vae": AutoencoderKL,
-}
 
 
 def put(pipeline: Any, placement: Placement, device: str, folder: Path | None) -> None:
@@ -34,7 +26,7 @@ def put(pipeline: Any, placement: Placement, device: str, folder: Path | None) -
         case "mapped":
             assert folder is not None, "mapped weights need a folder"
             _forget_others(folder)
-            for part in _PARTS:
+            for part in PART_CLASSES:
                 module = getattr(pipeline, part, None)
                 if module is not None:
                     map_weights(module, _mapped_file(folder, part))
@@ -47,8 +39,8 @@ def put(pipeline: Any, placement: Placement, device: str, folder: Path | None) -
 def mapped_parts(place: Path, dtype: torch.dtype, folder: Path) -> dict[str, Any]:
     """The parts of the diffusers folder at `place` by name, one after the other, their weights mapped from `folder`."""
     return {
-        part: open_mapped(part_class, place / part, dtype, _mapped_file(folder, part))
-        for part, part_class in _PARTS.items()
+        part: open_mapped(class_named(name), place / part, dtype, _mapped_file(folder, part))
+        for part, name in PART_CLASSES.items()
         if (place / part).is_dir()
     }
 

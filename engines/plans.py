@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from engines.footprint import TILE_PX, Footprint, needed_bytes
 from studio.domain.errors import OutOfMemory
-from studio.domain.memory import Attention, MemoryPlan, Placement, gigabytes
+from studio.domain.memory import SHORTAGE_REMEDY, Attention, MemoryPlan, Placement
 
 HEADROOM = 0.9
 """Part of the free memory that a plan may fill: predictions are off by up to a tenth, and others work here too."""
@@ -77,11 +77,7 @@ def lighter(plan: MemoryPlan, task: Task) -> MemoryPlan | None:
 
 def refusal(title: str, plan: MemoryPlan, task: Task) -> OutOfMemory:
     """What to say when even the lightest plan does not fit."""
-    return OutOfMemory(
-        f"{title} at {task.width} × {task.height} px takes about {gigabytes(plan.needed_bytes)} of memory at the very "
-        f"least, and {gigabytes(plan.free_bytes)} is free.",
-        "Ask for a smaller picture, choose a smaller model, or close other programs.",
-    )
+    return OutOfMemory(f"{title} at {task.width} × {task.height} px {plan.shortage}.", SHORTAGE_REMEDY)
 
 
 def _plans(task: Task, means: Means) -> Iterator[MemoryPlan]:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from engines.detection import Detected, detect_file, detect_folder
 from engines.hub_files import INDEX_NAME, PICKLE_SUFFIXES, Unusable, parts_of
+from engines.parts import OPTIONAL_PARTS, PART_CLASSES
 from engines.places import WEIGHTS_SUFFIX
 from studio.domain.catalogue import PredictionType
 from studio.domain.errors import CorruptModel, Incompatible, NotFound, StorageFailed
@@ -19,16 +20,8 @@ from studio.domain.tensors import MAX_HEADER_BYTES, read_header
 
 logger = logging.getLogger(__name__)
 
-_CLASSES = {
-    "unet": "UNet2DConditionModel",
-    "vae": "AutoencoderKL",
-    "text_encoder": "CLIPTextModel",
-    "text_encoder_2": "CLIPTextModelWithProjection",
-}
-"""What the parts with weights must be; all but the last are in every checkpoint."""
-_OPTIONAL = ("text_encoder_2",)
 _TINY_VAE = "tiny_vae"
-PARTS = (*_CLASSES, _TINY_VAE, "scheduler")
+PARTS = (*PART_CLASSES, _TINY_VAE, "scheduler")
 """Folders whose files tell what a checkpoint is."""
 _CONFIG_WEIGHTS = "transformers_weights"
 """A key of transformers' configs that names the file to open, whatever else is there."""
@@ -91,11 +84,11 @@ def _parts(folder: Path) -> list[str]:
         classes = parts_of(json_object(folder / INDEX_NAME))
     except Unusable as error:
         raise CorruptModel(f"{folder.name} {error}.", _FOLDER_HINT) from None
-    for part, expected in _CLASSES.items():
-        found = classes.get(part, None if part in _OPTIONAL else "missing")
+    for part, expected in PART_CLASSES.items():
+        found = classes.get(part, None if part in OPTIONAL_PARTS else "missing")
         if found not in (None, expected):
             raise Incompatible(f"The {part} of {folder.name} is {found}; the studio needs {expected}.", _FOLDER_HINT)
-    parts = [part for part in _CLASSES if part in classes]
+    parts = [part for part in PART_CLASSES if part in classes]
     return [*parts, _TINY_VAE] if (folder / _TINY_VAE).is_dir() else parts
 
 

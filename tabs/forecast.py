@@ -5,7 +5,7 @@ from typing import Any
 
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import StudioError
-from studio.domain.memory import PLACEMENT_WORDS, MemoryPlan, gigabytes
+from studio.domain.memory import PLACEMENT_WORDS, SHORTAGE_REMEDY, gigabytes
 from studio.domain.request import GenerationRequest, parse_request
 from studio.services import Services
 from tabs import controls
@@ -23,16 +23,7 @@ def memory_note(services: Services, values: Mapping[str, Any]) -> str:
         return ""
     if plan is None:
         return ""
-    return controls.note(str(plan)) if plan.fits else controls.warning_html(too_much(plan))
-
-
-def too_much(plan: MemoryPlan) -> str:
-    """Why a picture cannot be made, and the way out."""
-    needed, free = gigabytes(plan.needed_bytes), gigabytes(plan.free_bytes)
-    return (
-        f"This takes about {needed} of memory at least, and {free} is free. "
-        "Choose a smaller size or model, or close other programs."
-    )
+    return controls.note(str(plan)) if plan.fits else controls.warning_html(f"This {plan.shortage}. {SHORTAGE_REMEDY}")
 
 
 def plan_line(services: Services, checkpoint: Checkpoint) -> str:

@@ -7,6 +7,10 @@ Placement = Literal["resident", "mapped", "model_offload", "sequential_offload"]
 """Where weights are while they do nothing: in memory; in a file from which the system reads what is used and drops what
 is not (CPU); in the computer's memory part by part, or layer by layer (GPU)."""
 Attention = Literal["fused", "chunked"]
+SCORES_BYTES = 4 * 2**20
+"""Attention scores at a time where they are computed in pieces; they stay in the cache while they are used."""
+SLICED_SCORES_BYTES = 2**19
+"""The same where memory is short."""
 
 PLACEMENT_WORDS: dict[Placement, str] = {
     "resident": "everything in memory",
@@ -14,6 +18,7 @@ PLACEMENT_WORDS: dict[Placement, str] = {
     "model_offload": "one part on the GPU at a time",
     "sequential_offload": "one layer on the GPU at a time",
 }
+SHORTAGE_REMEDY = "Ask for a smaller picture, choose a smaller model, or close other programs."
 _GB = 2**30
 
 
@@ -40,6 +45,12 @@ class MemoryPlan:
     @property
     def fits(self) -> bool:
         return self.needed_bytes <= self.free_bytes
+
+    @property
+    def shortage(self) -> str:
+        """What it takes against what there is, for where that is not enough."""
+        needed, free = gigabytes(self.needed_bytes), gigabytes(self.free_bytes)
+        return f"takes about {needed} of memory at the very least, and {free} is free"
 
     @property
     def savings(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def test_what_does_not_fit_is_said_with_a_way_out(settings: Settings, catalogue:
     with open_services(tight, engine=EngineHolder(lambda: load_engine(tight, catalogue))) as services:
         services.generation.preload()
         note = memory_note(services, {"prompt": "a fox", "checkpoint": "sdxl"})
-        assert "field-warning" in note and "smaller size or model" in note
+        assert "field-warning" in note and "smaller picture, choose a smaller model" in note
         assert "does not fit" in plan_line(services, catalogue.checkpoint("sdxl"))
 
 

@@ -1,0 +1,18 @@
+"""The parts of a checkpoint that have weights, and what each must be. Needs no torch before a class is asked for."""
+
+import importlib
+from typing import Any
+
+PART_CLASSES = {
+    "unet": "UNet2DConditionModel",
+    "vae": "AutoencoderKL",
+    "text_encoder": "CLIPTextModel",
+    "text_encoder_2": "CLIPTextModelWithProjection",
+}
+"""By the folder that they lie in; all but the last are in every checkpoint."""
+OPTIONAL_PARTS = ("text_encoder_2",)
+
+
+def class_named(name: str) -> Any:
+    """One of the classes of `PART_CLASSES`."""
+    return getattr(importlib.import_module("transformers" if name.startswith("CLIP") else "diffusers"), name)
