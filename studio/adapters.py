@@ -1,14 +1,16 @@
 """Adapters as the services use them: which there are, whether those that a prompt names can be used, their previews."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
 from engines.base import ChosenAdapter
 from engines.places import adapter_target, local_place
 from lora_registry.store import AdapterStore
-from studio.domain.adapter import FAMILY_TITLES, Verdict
+from studio.domain.adapter import FAMILY_TITLES, AdapterEntry, Verdict
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.tags import adapters_named
@@ -77,6 +79,16 @@ class AdapterService:
             hint=f"Choose a {FAMILY_TITLES[family]} model.",
         )
 
+    def edit(self, adapter_id: str, typed: Mapping[str, Any]) -> AdapterEntry:
+        """Change what an adapter's card says, from fields as a person types them: `title`, `notes`, `lora_scale`, and
+        `trigger_words` with commas between. Words that are those of the file, or were not touched, follow the file.
+
+        Raises:
+            InvalidRequest: a value that a card cannot have; `field` names it.
+            NotFound: there is no such adapter.
+        """
+        return self.store.update(adapter_id, _changes(self.store.get(adapter_id), typed))
+
     def set_preview(self, adapter_id: str, picture: Path) -> None:
         """Keep a small copy of `picture` as an adapter's preview. What its file says of itself, such as the prompt, is
         left out: whoever may see the page may see previews.
@@ -94,6 +106,22 @@ class AdapterService:
             return f"{path.stat().st_mtime_ns:x}" if path else ""
         except OSError:  # removed a moment ago
             return ""
+
+
+def _changes(entry: AdapterEntry, typed: Mapping[str, Any]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if "title" in typed:
+        changes["title"] = (typed["title"] or "").strip() or None
+    if "notes" in typed:
+        changes["notes"] = typed["notes"] or ""
+    if "lora_scale" in typed:
+        changes["lora_scale"] = 1.0 if typed["lora_scale"] is None else typed["lora_scale"]
+    text = typed.get("trigger_words", ", ".join(entry.trigger_words)) or ""
+    if text != ", ".join(entry.trigger_words):
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        suggested = entry.adapter.trigger_words if entry.adapter else ()
+        changes["trigger_words"] = None if words == list(suggested) else words
+    return changes
 
 
 def _small_png(picture: Path) -> bytes:

@@ -90,8 +90,8 @@ class AdapterChange:
         """Inputs: the adapter and its card. Outputs: the card as it is kept, or the error next to its field."""
         try:
             entry = self.owned(data[self.picked_id])
-            changes = card_changes(entry, {name: data[field] for name, field in self.card.items()})
-            return self.fill(self.services.adapters.store.update(entry.id, changes), "Saved.")
+            typed = {name: data[field] for name, field in self.card.items()}
+            return self.fill(self.services.adapters.edit(entry.id, typed), "Saved.")
         except StudioError as error:
             field = (error.field or "") if isinstance(error, InvalidRequest) else ""
             return self.tell(error=error, field=field if field in self.card else "notes")
@@ -174,21 +174,6 @@ class AdapterChange:
             change.then(**facts).then(**cards)
         press["remove"](guarded(self.on_ask), picked, outputs, **QUIET)
         press["no"](lambda: gr.Row(visible=False), None, self.confirm, **QUIET)
-
-
-def card_changes(entry: AdapterEntry, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was typed, as a card keeps it. Words that are those of the file, or were not touched, follow the file."""
-    text = values["trigger_words"] or ""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    suggested = entry.adapter.trigger_words if entry.adapter else ()
-    changes = {
-        "title": (values["title"] or "").strip() or None,
-        "notes": values["notes"] or "",
-        "lora_scale": 1.0 if values["lora_scale"] is None else values["lora_scale"],
-    }
-    if text == ", ".join(entry.trigger_words):
-        return changes
-    return {**changes, "trigger_words": None if words == list(suggested) else words}
 
 
 def renamed_in(prompt: str, old: str, new: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
         case "add":
             added = store.add(Path(options.file), options.name)
             print(added.entry.id if added.is_new else f"{added.entry.id} has the same weights already")
+        case "edit":
+            _edit(AdapterService(store, settings.models_dir), options.adapter, vars(options))
         case "rename":
             print(store.rename(options.adapter, options.name).id)
         case "remove":
@@ -35,6 +38,16 @@ def run(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
         case _:
             _list(store.entries(), as_json=getattr(options, "json", False))
     return DONE
+
+
+def _edit(service: AdapterService, adapter_id: str, given: Mapping[str, Any]) -> None:
+    edited = service.edit(adapter_id, given)
+    preview = given.get("preview")
+    if preview:
+        service.set_preview(adapter_id, Path(preview))
+    elif preview is not None:
+        service.store.set_preview(adapter_id, None)
+    print(edited.id)
 
 
 def _list(entries: tuple[AdapterEntry, ...], *, as_json: bool) -> None:

@@ -115,10 +115,14 @@ def _add_request(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
 
 
 def _add_adapters(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list | show | add | rename | remove")
+    actions = parser.add_subparsers(dest="action", metavar="list | show | add | edit | rename | remove")
     listing = actions.add_parser("list", help="what adapters there are", allow_abbrev=False)
     show = actions.add_parser("show", help="what one is, and where it fits", allow_abbrev=False)
     add = actions.add_parser("add", help="copy a .safetensors file into the store", allow_abbrev=False)
+    _add_edit(actions.add_parser(
+        "edit", help="change what its card says", description="Change what an adapter's card says; what is not given "
+        "stays as it is.", allow_abbrev=False,
+    ))  # fmt: skip
     rename = actions.add_parser("rename", help="give one another name", allow_abbrev=False)
     remove = actions.add_parser("remove", help="delete one for good", allow_abbrev=False)
     add.add_argument("file", help="the .safetensors file")
@@ -129,6 +133,21 @@ def _add_adapters(parser: argparse.ArgumentParser) -> None:
     rename.add_argument("name", help="the new name")
     for action in (listing, show):
         action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_edit(parser: argparse.ArgumentParser) -> None:
+    """The names of the values are those of a card's fields."""
+    given: dict[str, Any] = {"default": argparse.SUPPRESS}
+    parser.add_argument("adapter", metavar="ID")
+    parser.add_argument("--title", help='what it is called in lists; "" for the name that its file gives', **given)
+    parser.add_argument(
+        "--trigger-words", metavar="A, B", help="words that call it up, with commas between", **given
+    )  # fmt: skip
+    parser.add_argument(
+        "--scale", dest="lora_scale", metavar="X", help="how much of it a click on its card asks for", **given
+    )  # fmt: skip
+    parser.add_argument("--notes", help="whatever its owner wants to remember", **given)
+    parser.add_argument("--preview", metavar="FILE", help='a picture of what it does; "" for none', **given)
 
 
 def _add_models(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:

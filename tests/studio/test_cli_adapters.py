@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from studio.metadata import read_record
 from tests.studio.conftest import Cli
@@ -29,6 +30,30 @@ def test_an_adapter_is_added_listed_shown_renamed_and_removed(cli: Cli, ink: str
     assert cli("adapters", "remove", entry["id"])[0] == 0
     assert json.loads(cli("adapters", "list", "--json")[1]) == []
     assert [path.suffix for path in (tmp_path / "data" / "adapters").iterdir()] == []
+
+
+def test_a_card_is_edited_field_by_field(cli: Cli, ink: str, tmp_path: Path) -> None:
+    Image.new("RGB", (900, 600), "teal").save(tmp_path / "wash.jpg")
+    edit, words = ("adapters", "edit", ink), ("--trigger-words", "inkwash, grey sky")
+    assert cli(*edit, "--title", "Ink wash", *words, "--scale", "0.7")[:2] == (0, "ink\n")
+    assert cli(*edit, "--notes", "paper first", "--preview", str(tmp_path / "wash.jpg"))[0] == 0
+    shown = json.loads(cli("adapters", "show", ink, "--json")[1])
+    assert (shown["title"], shown["trigger_words"]) == ("Ink wash", ["inkwash", "grey sky"])
+    assert (shown["lora_scale"], shown["notes_of_owner"]) == (0.7, "paper first")
+    (preview,) = (tmp_path / "data" / "adapters").glob("*.png")
+    with Image.open(preview) as kept:
+        assert max(kept.size) <= 512
+    assert cli(*edit, "--preview", "")[0] == 0 and not preview.exists()
+
+
+def test_what_a_card_cannot_hold_changes_nothing(cli: Cli, ink: str, tmp_path: Path) -> None:
+    before = cli("adapters", "show", ink, "--json")
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    for given in (("--scale", "much"), ("--scale", "99"), ("--scale", "nan"), ("--preview", str(tmp_path / "no.png"))):
+        code, _, err = cli("adapters", "edit", ink, *given)
+        assert code != 0 and err.startswith("error: ") and err.count("\n") == 1
+    assert cli("adapters", "edit", "nobody", "--title", "x")[0] != 0
+    assert cli("adapters", "show", ink, "--json") == before
 
 
 def test_what_is_no_adapter_is_refused_in_one_line(cli: Cli, tmp_path: Path) -> None:
