@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--share", action="store_true", default=None, help="also open a public link through Gradio")
     try:
         given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-        with open_services(Settings.from_environment(**given)) as services:
+        with open_services(Settings.from_environment(**given), is_page=True) as services:
             demo = shell.build(services)
             launch(demo, services)
             threading.Thread(target=preload, args=(services,), name="preload", daemon=True).start()

@@ -11,15 +11,6 @@ from engines.attention import attending
 from engines.footprint import CELL_PX, TILE_PX
 from studio.domain.memory import MemoryPlan
 
-_SIGNS = ("out of memory", "not enough memory", "can't allocate memory")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that there was no memory left, whichever allocator says so."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
-
 
 @contextmanager
 def relieved(pipeline: Any, plan: MemoryPlan) -> Iterator[None]:

@@ -15,11 +15,12 @@ from PIL import Image
 from engines.adapters import AdapterShelf
 from engines.base import ChosenAdapter, EngineState, OnFetch, Picture, Step, unheard
 from engines.devices import cpu_threads
+from engines.failures import is_out_of_memory
 from engines.loading import Loaded
 from engines.memory import release_memory
 from engines.plans import Task, lighter, refusal
 from engines.pool import PipelinePool
-from engines.relief import is_out_of_memory, relieved
+from engines.relief import relieved
 from engines.schedulers import build_scheduler
 from engines.watch import Watch
 from engines.work import Work

@@ -1,6 +1,7 @@
 """All services, put together once; the page, the command line and the Python library share this."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from engines.base import Engine
 from lora_registry.store import AdapterStore
@@ -9,6 +10,7 @@ from studio.checkpoints import OwnCheckpoints
 from studio.domain.catalogue import Catalogue
 from studio.domain.images import ImageRecord
 from studio.domain.request import parse_request
+from studio.engine_process import EngineProcess
 from studio.gallery import Gallery
 from studio.generation import EarlierPictures, EngineHolder, GenerationService, job_images
 from studio.jobs import JobRunner
@@ -67,9 +69,14 @@ class Services:
 
 
 def open_services(
-    settings: Settings | None = None, queue: str = "studio", engine: EngineHolder | None = None
+    settings: Settings | None = None,
+    queue: str = "studio",
+    engine: EngineHolder | None = None,
+    *,
+    is_page: bool = False,
 ) -> Services:
     """Build every service and start the worker of `queue`; no model is loaded yet. `engine` may be shared by several.
+    Behind a page, which is to stay whatever happens, it gets a process of its own unless the settings say otherwise.
 
     Raises:
         StorageFailed: the data folder or the ledger cannot be used.
@@ -82,7 +89,7 @@ def open_services(
     gallery = Gallery(settings.images_dir, ledger, catalogue)
     gallery.reconcile()
     runner = JobRunner(ledger, queue=queue, max_queued=settings.max_queued)
-    holder = engine or EngineHolder(lambda: load_engine(settings, catalogue))
+    holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
     adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir)
     earlier = EarlierPictures(gallery, ledger, adapters, holder, settings)
     generation = GenerationService(catalogue, runner, gallery, holder, adapters, earlier)
@@ -102,6 +109,12 @@ def open_services(
     )
 
 
+def _engine(settings: Settings, catalogue: Catalogue, is_page: bool) -> Engine:
+    if settings.engine_process == "own" or (settings.engine_process == "auto" and is_page):
+        return EngineProcess(settings)
+    return load_engine(settings, catalogue)
+
+
 def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
     """Import torch and diffusers and build the engine."""
     # Imported here, not above: these take seconds, and the page is up before them.
@@ -109,10 +122,12 @@ def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
 
     quiet_libraries()
     from engines.devices import choose_device
+    from engines.memory import reuse_freed_blocks
     from engines.plans import Wishes
     from engines.pool import PipelinePool
     from engines.stable_diffusion import StableDiffusionEngine
 
+    reuse_freed_blocks()
     pool = PipelinePool(
         PROJECT_ROOT,
         settings.models_dir,

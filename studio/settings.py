@@ -31,6 +31,10 @@ class Settings(BaseModel):
     placement: Literal["auto", "resident", "mapped", "model_offload", "sequential_offload"] = Field(
         default="auto", description="Where the weights of large models are while they do nothing."
     )
+    engine_process: Literal["auto", "own", "shared"] = Field(
+        default="auto",
+        description="own: the engine works in a process that can fail alone; auto: behind the page, not elsewhere.",
+    )
     max_queued: int = Field(default=100, ge=1, description="Jobs that may wait at once.")
     offline: bool = Field(default=False, description="Never ask the hub for weights.")
 
