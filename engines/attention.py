@@ -7,8 +7,7 @@ it. Which way is faster is measured on the machine at hand.
 
 import logging
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -18,12 +17,13 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
+from engines.devices import best_seconds
 from studio.domain.memory import SCORES_BYTES, SLICED_SCORES_BYTES, Attention
 
 logger = logging.getLogger(__name__)
 
-_SHAPES = ((4, 4096, 40), (8, 1024, 80))
-"""Heads, cells and width of the first two levels of SD 1.5 at 512 px, a quarter of the first level's heads."""
+_SHAPES = ((1, 4096, 40), (2, 1024, 80))
+"""Heads, cells and width of the first two levels of SD 1.5 at 512 px, an eighth of their heads."""
 _MARGIN = 0.9
 """Part of the fused kernel's time that pieces must stay below to be taken; the choice does not waver between runs."""
 
@@ -114,18 +114,8 @@ def fastest_attention(device: str, dtype: torch.dtype) -> Attention:
     fused = chunked = 0.0
     for shape in _SHAPES:
         tensors = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype) for seed in range(3)]
-        fused += _best_seconds(partial(F.scaled_dot_product_attention, *(tensor[None] for tensor in tensors)))
-        chunked += _best_seconds(partial(chunked_attention, *tensors))
+        whole = partial(F.scaled_dot_product_attention, *(tensor[None] for tensor in tensors))
+        seconds = best_seconds([whole, partial(chunked_attention, *tensors)], repeats=5)
+        fused, chunked = fused + seconds[0], chunked + seconds[1]
     logger.info("attention in %s: fused %.0f ms, in pieces %.0f ms", dtype, 1e3 * fused, 1e3 * chunked)
     return "chunked" if chunked < _MARGIN * fused else "fused"
-
-
-def _best_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The shortest of several runs after one to warm up."""
-    best = math.inf
-    for turn in range(repeats + 1):
-        started = time.perf_counter()
-        work()
-        if turn:
-            best = min(best, time.perf_counter() - started)
-    return best

@@ -1,10 +1,12 @@
 """Which device and number format to compute in and how much memory is free there: what is here, and on CPUs a short
 measurement."""
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 from studio.domain.errors import InvalidRequest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SIDE = 512
+"""Of the matrices whose product is timed: a few milliseconds, less than a system gives a program at a time."""
 BF16_MARGIN = 1.5
 """How many times faster bf16 must be on a CPU before its rounding is worth it. CPUs either have fast bf16 matrix units
 (3 to 8 times measured) or emulate them (0.5 times measured), so the choice does not waver between runs."""
@@ -119,19 +123,20 @@ def _exchange(tensors: Sequence[Tensor], contents: Iterable[Tensor]) -> None:
 def _automatic_dtype(name: str) -> torch.dtype:
     if name != "cpu":
         return torch.float16
-    return (
-        torch.bfloat16
-        if _matmul_seconds(torch.bfloat16) * BF16_MARGIN < _matmul_seconds(torch.float32)
-        else torch.float32
-    )
+    matrices = [torch.ones(_SIDE, _SIDE, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)]
+    bfloat16, float32 = best_seconds([partial(torch.mm, matrix, matrix) for matrix in matrices], repeats=20)
+    return torch.bfloat16 if bfloat16 * BF16_MARGIN < float32 else torch.float32
 
 
-def _matmul_seconds(dtype: torch.dtype, side: int = 1024) -> float:
-    """Best of five products of two `side` × `side` matrices, after one to warm up."""
-    matrix = torch.ones(side, side, dtype=dtype)
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        torch.mm(matrix, matrix)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+def best_seconds(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """The shortest of `repeats` runs of each after one to warm up, turn and turn about and on one thread: also beside
+    other programs some of the runs are not disturbed."""
+    best = [math.inf] * len(works)
+    with cpu_threads(1):
+        for turn in range(repeats + 1):
+            for index, work in enumerate(works):
+                started = time.perf_counter()
+                work()
+                if turn:
+                    best[index] = min(best[index], time.perf_counter() - started)
+    return best

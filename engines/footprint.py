@@ -19,8 +19,9 @@ _UNET_CHANNELS = 320 * 42
 """Values a latent cell of one picture takes in a UNet at most: skips of the way down, joined inputs of the way up, the
 inner layers of transformer blocks, in units of the first level's 320 channels. Measured in bfloat16 on a CPU, with
 SD 1.5 at 512 and 768 px, one picture and two; the decoder at 256 to 1024 px (docs/benchmarks.md)."""
-_DECODER_CHANNELS = 256 * 3
-"""Values a pixel takes in a decoder at most: input, normalised input and output of its last blocks of 256 channels."""
+_DECODER_CHANNELS = 256 * 7 // 2
+"""Values a pixel takes in a decoder at most: input, normalised input and output of its last blocks of 256 channels, and
+what the C library keeps of blocks before them."""
 _WORKSPACE_BYTES = 130 * 2**20
 """What large layers take beside that, whatever the size of the picture."""
 _HEADS = 20

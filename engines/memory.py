@@ -11,6 +11,8 @@ import torch
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Names of mallopt(3)'s parameters."""
+_LARGEST_KEPT = 2**26
+"""Bytes. Larger blocks are those of decoding: they do not fit into each other's places, and keeping them took a GB."""
 _RESET_PEAK = "5"
 """What Linux takes to begin its own count of the peak anew (proc_pid_clear_refs(5))."""
 
@@ -51,7 +53,7 @@ def reuse_freed_blocks() -> None:
     option = getattr(_c_library(), "mallopt", None)
     if option is not None:
         option(_ARENA_MAX, 1)
-        option(_MMAP_THRESHOLD, 2**30)
+        option(_MMAP_THRESHOLD, _LARGEST_KEPT)
         option(_TRIM_THRESHOLD, 2**31 - 1)
 
 

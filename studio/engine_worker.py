@@ -68,7 +68,7 @@ class Worker:
 
     def _answer_all(self, calls: "queue.SimpleQueue[Call]") -> None:
         while True:
-            self._outgoing.send(self._answer(calls.get()))
+            self._send(self._answer(calls.get()))
 
     def _answer(self, call: Call) -> Answer:
         try:
@@ -82,6 +82,12 @@ class Worker:
             if is_device_lost(error):
                 os._exit(LOST_DEVICE)  # no call in this process would succeed again
             return Answer(id=call.id, error=portable(error))
+
+    def _send(self, message: object) -> None:
+        try:
+            self._outgoing.send(message)
+        except (OSError, ValueError):  # the parent is gone; the reader may not have noticed yet
+            os._exit(0)
 
     def state(self, call_id: int) -> EngineState:
         return self._engine.state()
@@ -108,15 +114,15 @@ class Worker:
         )
 
     def _call_back(self, call_id: int, name: str, *args: object) -> Any:
-        self._outgoing.send(Callback(id=call_id, name=name, args=args))
+        self._send(Callback(id=call_id, name=name, args=args))
         reply = self._replies.get()
         assert isinstance(reply, Answer)
         return reply.unwrap()
 
     def _on_step(self, call_id: int, step: Step) -> None:
-        self._outgoing.send(Callback(id=call_id, name="on_step", args=(step.step, step.total)))
+        self._send(Callback(id=call_id, name="on_step", args=(step.step, step.total)))
         while isinstance(reply := self._replies.get(), Look):
-            self._outgoing.send(_shown(call_id, step))
+            self._send(_shown(call_id, step))
         reply.unwrap()
 
     def _look_for(self, checkpoint_id: str) -> None:

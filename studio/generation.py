@@ -280,14 +280,16 @@ class _Previews:
 
 
 class _Pace:
-    """Counts pictures and estimates the time left from the pace since this run's first step (loading not counted)."""
+    """Counts pictures and estimates the time left from the pace since this run's first step (loading not counted), or
+    since a picture was begun again."""
 
     def __init__(self, num_images: int, done: int) -> None:
         self.num_images = num_images
         self.image_index = done
         self._first = done
         self._started = time.monotonic()
-        self._first_step_at: float | None = None
+        self._since: tuple[float, int] | None = None
+        self._done = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -296,12 +298,13 @@ class _Pace:
     def eta_s(self, step: Step) -> float | None:
         """Seconds left after `step` of the present picture; None while there is nothing to go by."""
         now = time.monotonic()
-        if self._first_step_at is None:
-            self._first_step_at = now
+        before, self._done = self._done, (self.image_index - self._first) * step.total + step.step
+        if self._since is None or self._done <= before:
+            self._since = now, self._done
             return None
-        done = (self.image_index - self._first) * step.total + step.step
-        left = (self.num_images - self._first) * step.total - done
-        return round((now - self._first_step_at) / (done - 1) * left, 1)
+        started, first = self._since
+        left = (self.num_images - self._first) * step.total - self._done
+        return round((now - started) / (self._done - first) * left, 1)
 
 
 def _jpeg(image: Image.Image) -> bytes:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from studio.settings import PROJECT_ROOT
@@ -33,6 +34,13 @@ Open = Callable[..., "playwright.Page"]
 class Server:
     url: str
     data_dir: Path
+    pid: int
+
+    @property
+    def engine(self) -> psutil.Process:
+        """The process that draws."""
+        (engine,) = psutil.Process(self.pid).children()
+        return engine
 
     @property
     def pictures(self) -> list[Path]:
@@ -58,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     address = re.search(r"http://\S+", process.stdout.readline())
     watchdog.cancel()
     assert address, (data_dir / "app.log").read_text()
-    yield Server(address[0], data_dir)
+    yield Server(address[0], data_dir, process.pid)
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=90)
     process.stdout.close()

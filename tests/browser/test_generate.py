@@ -71,6 +71,16 @@ def shown_file(page: Page, server: Any) -> bytes:
     return path.read_bytes()
 
 
+def test_an_engine_that_is_killed_is_replaced_and_the_picture_arrives(page: Page, server: Any) -> None:
+    generate(page, seed=4711, steps=100)
+    expect_text(page, ".stage-line", STEP)
+    killed = server.engine
+    killed.kill()
+    wait_for_result(page)
+    assert server.engine.pid != killed.pid
+    assert sum("-4711-" in path.name for path in server.pictures) == 1
+
+
 def test_a_prompt_becomes_a_picture_in_the_gallery(page: Page, server: Any) -> None:
     before = len(server.pictures)
     make(page, seed=11)

@@ -15,7 +15,7 @@ import pytest
 from engines.base import Engine, Picture, Step
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import GenerationFailed, InvalidRequest, JobCancelled, NotFound
-from studio.domain.events import Finished
+from studio.domain.events import Finished, Progress
 from studio.domain.request import GenerationRequest, ResolvedRequest
 from studio.engine_process import EngineProcess
 from studio.generation import EngineHolder
@@ -175,6 +175,22 @@ def test_a_checkpoint_that_came_later_is_known(apart: EngineProcess, settings: S
         assert services.planning.plan(request).fits
         job = services.generation.submit(request)
         assert isinstance(job.wait(timeout=60), Finished)
+
+
+def test_a_job_goes_on_for_those_who_watch_it(apart: EngineProcess, settings: Settings) -> None:
+    with open_services(settings, engine=EngineHolder(lambda: apart)) as services:
+        job = services.generation.submit(GenerationRequest(prompt=PROMPTS[0], num_inference_steps=60), again=True)
+        told: list[Progress] = []
+        for event in job.events():
+            if isinstance(event, Progress):
+                told.append(event)
+                if len(told) == 5:
+                    kill(apart.pid)
+        assert isinstance(job.wait(timeout=1), Finished)
+    steps = [progress.step for progress in told]
+    assert steps.count(1) == 2 and steps[-1] == 60
+    assert told[-1].eta_s == 0 and told[steps.index(1, 1)].eta_s is None
+    assert all(progress.preview for progress in told)
 
 
 def test_nobody_computes_for_a_page_that_is_gone(tmp_path: Path) -> None:
