@@ -19,9 +19,10 @@ _UNET_CHANNELS = 320 * 42
 """Values a latent cell of one picture takes in a UNet at most: skips of the way down, joined inputs of the way up, the
 inner layers of transformer blocks, in units of the first level's 320 channels. Measured in bfloat16 on a CPU, with
 SD 1.5 at 512 and 768 px, one picture and two; the decoder at 256 to 1024 px (docs/benchmarks.md)."""
-_DECODER_CHANNELS = 256 * 7 // 2
-"""Values a pixel takes in a decoder at most: input, normalised input and output of its last blocks of 256 channels, and
-what the C library keeps of blocks before them."""
+_DECODER_CHANNELS = 256 * 3
+"""Values a pixel takes in a decoder at most: input, normalised input and output of its last blocks of 256 channels."""
+_KEPT_CHANNELS = 128
+"""Values a pixel that the C library keeps on a CPU of blocks freed before."""
 _WORKSPACE_BYTES = 130 * 2**20
 """What large layers take beside that, whatever the size of the picture."""
 _HEADS = 20
@@ -124,7 +125,8 @@ def _decoder_work(footprint: Footprint, plan: MemoryPlan, width: int, height: in
     pixels = width * height
     if plan.is_tiled:
         pixels = min(width, TILE_PX) * min(height, TILE_PX)
-    work = int(pixels * _DECODER_CHANNELS * _narrowness(footprint) * _ITEM_BYTES[plan.dtype])
+    channels = _DECODER_CHANNELS + (_KEPT_CHANNELS if plan.device == "cpu" else 0)
+    work = int(pixels * channels * _narrowness(footprint) * _ITEM_BYTES[plan.dtype])
     return work + 3 * 4 * width * height + _workspace(footprint)
 
 

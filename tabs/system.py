@@ -1,7 +1,8 @@
 """The System tab: where pictures are made, with what, and what waits."""
 
 import platform
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -35,6 +36,8 @@ class SystemTab:
     memory: gr.HTML
     queue: gr.HTML
     own: ModelsPanel
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """One look after the other: a slow one must not tell the page last what it saw first."""
 
     @property
     def outputs(self) -> list[Component]:
@@ -42,6 +45,10 @@ class SystemTab:
 
     def on_show(self, token: Any) -> dict[Component, str]:
         """Input: the visitor's token. Outputs: the tables as of now."""
+        with self.turn:
+            return self._tables(token)
+
+    def _tables(self, token: Any) -> dict[Component, str]:
         refused = self.services.own_checkpoints.refresh()
         rows = {row.title: model_line(row) for row in self.services.catalogue.checkpoints}
         plans = {row.title: plan_line(self.services, row) for row in self.services.catalogue.checkpoints}

@@ -38,7 +38,6 @@ class MemoryPlan:
     is_sliced: bool = False
     is_tiled: bool = False
     is_halved: bool = False
-    is_compiled: bool = False
     needed_bytes: int
     free_bytes: int
 

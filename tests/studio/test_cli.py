@@ -144,7 +144,7 @@ def test_a_running_studio_does_not_take_the_job(cli: Cli, data_dir: Path) -> Non
         (["x", "--seed", "-2"], "(--seed)"),
         (["x", "--seed", "4294967296"], "from -1 to 4294967295. (--seed)"),
         (["x", "--num", "0"], "Number of pictures is 0"),
-        (["x", "--model", "sd99"], "no model called 'sd99'. Known: pocket-sd15, pocket-sd21, sd15, "),
+        (["x", "--model", "sd99"], "no model called 'sd99'. Known: pocket-sd15, pocket-sd21, pocket-sdxl, sd15, "),
         (["x", "--sampler", "best"], "no sampler called 'best'"),
         (["x", "--style", "oil_painting"], "no style called 'oil_painting'"),
         (["x" * 10_001], "The prompt has 10,001 characters"),

@@ -42,6 +42,18 @@ def test_what_a_model_predicts_shows_in_its_answers(row: Checkpoint) -> None:
     assert measure_prediction_type(load(row, place, "cpu", torch.float32).pipeline) == row.prediction_type
 
 
+def test_pocket_sdxl_has_the_conventions_of_its_family() -> None:
+    folder = PROJECT_ROOT / "engines/pocket/weights/pocket-sdxl"
+    unet, index = (json.loads((folder / name).read_text()) for name in ("unet/config.json", "model_index.json"))
+    encoders = [json.loads((folder / f"text_encoder{n}/config.json").read_text()) for n in ("", "_2")]
+    widths = [encoder["hidden_size"] for encoder in encoders]
+    assert len(set(widths)) == 2 and unet["cross_attention_dim"] == sum(widths)
+    assert unet["addition_embed_type"] == "text_time" and unet["sample_size"] == 24
+    assert encoders[1]["architectures"] == ["CLIPTextModelWithProjection"]
+    assert json.loads((folder / "vae/config.json").read_text())["scaling_factor"] == 0.13025
+    assert index["force_zeros_for_empty_prompt"] is False
+
+
 def test_pocket_sd21_has_the_conventions_of_its_family() -> None:
     folder = PROJECT_ROOT / "engines/pocket/weights/pocket-sd21"
     unet = json.loads((folder / "unet/config.json").read_text())
