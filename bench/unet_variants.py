@@ -29,7 +29,7 @@ from studio.settings import Settings  # noqa: E402
 STEPS_OF_A_PICTURE = 30
 MIN_WIDTH = 320
 """Linear layers that see fewer values have nothing to gain from int8."""
-Variant = Callable[[UNet2DConditionModel], Callable[..., Any]]
+Variant = Callable[[Any], Callable[..., Any]]
 
 
 def main() -> None:
@@ -56,19 +56,18 @@ def main() -> None:
 
 def measured(folder: Path, dtype: torch.dtype, options: argparse.Namespace) -> Iterator[str]:
     """Lines of the table; errors and ratios are those to the first variant."""
-    truth: Tensor | None = None
-    base_first, base = 0.0, 0.0
+    truth, base_first, base = torch.empty(0), 0.0, 0.0
     for name in options.variants:
         torch.compiler.reset()
-        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", dtype=dtype).eval()
-        unet.to(memory_format=torch.channels_last)
+        unet: Any = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", dtype=dtype)
+        unet.eval().to(memory_format=torch.channels_last)
         inputs = inputs_of(unet, options.size, dtype)
         with attending(unet, "chunked" if name == "attention in pieces" else "fused"):
             predict = VARIANTS[name](unet)
             first, _ = timed(predict, inputs)
             times, outputs = zip(*(timed(predict, inputs) for _ in range(options.repeats)), strict=True)
         step, predicted = float(np.median(times)), outputs[-1].float()
-        if truth is None:
+        if not len(truth):
             truth, base_first, base = predicted, first, step
         error = float((predicted - truth).norm() / truth.norm())
         saved = STEPS_OF_A_PICTURE * (base - step)
@@ -76,11 +75,11 @@ def measured(folder: Path, dtype: torch.dtype, options: argparse.Namespace) -> I
         yield f"| {name} | {first:.1f} | {step:.3f} | {step / base:.3f} | {error:.4f} | {pays} | {options.repeats} |"
 
 
-def inputs_of(unet: UNet2DConditionModel, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def inputs_of(unet: Any, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """A step with guidance: noisy latents `(2, 4, h, w)`, the timestep and texts `(2, 77, width)`."""
     generator = torch.Generator().manual_seed(0)
     noisy = torch.randn(2, 4, size // 8, size // 8, generator=generator).to(dtype)
-    told = torch.randn(2, 77, unet.config.cross_attention_dim, generator=generator).to(dtype)  # pyright: ignore[reportAttributeAccessIssue]
+    told = torch.randn(2, 77, unet.config.cross_attention_dim, generator=generator).to(dtype)
     return noisy.contiguous(memory_format=torch.channels_last), torch.tensor(500), told
 
 
@@ -95,9 +94,9 @@ class Int8Linear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        whole = nn.Linear(linear.in_features, linear.out_features, linear.bias is not None)
+        whole: Any = nn.Linear(linear.in_features, linear.out_features, linear.bias is not None)
         whole.load_state_dict(linear.state_dict())
-        whole.qconfig = torch.ao.quantization.per_channel_dynamic_qconfig  # pyright: ignore[reportAttributeAccessIssue]
+        whole.qconfig = torch.ao.quantization.per_channel_dynamic_qconfig
         self.inner = torch.ao.nn.quantized.dynamic.Linear.from_float(whole)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -105,7 +104,7 @@ class Int8Linear(nn.Module):
         return self.inner(values.float()).to(values.dtype)
 
 
-def in_int8(unet: UNet2DConditionModel) -> Callable[..., Any]:
+def in_int8(unet: Any) -> Callable[..., Any]:
     torch.backends.quantized.engine = "onednn"
     for module in list(unet.modules()):
         for name, child in list(module.named_children()):
