@@ -32,8 +32,8 @@ class ChunkedAttnProcessor:
     """Scaled dot-product attention of a UNet by batched matrix products, `scores_bytes` of scores at a time.
 
     The same sums as `AttnProcessor2_0` in another order, with scores in the number format of the weights: 8e-7 apart in
-    float32, 0.5 % in bfloat16. Where a layer asks for `upcast_attention`, as SD 2.1's do, its scores are too large for
-    that: the fused kernel has them in float32, and so do the slices. For inference only.
+    float32, 0.5 % in bfloat16. Where a layer asks for `upcast_attention`, as SD 2.1's do, its scores may be too large
+    for that: the fused kernel has them in float32, and so do the slices. For inference only.
     """
 
     def __init__(self, *, is_sliced: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
 
+from engines.forwards import instead_of_forward
 from engines.placement import execution_device
 
 _CAPACITY = 64
@@ -68,17 +69,11 @@ def _read(pipeline: Any, text: str, is_negative: bool) -> Conditioning:
 def remembered_prompt(unet: nn.Module) -> Iterator[None]:
     """Compute the prompt's keys and values once a picture instead of at every step: the same bits, a sixteenth of a
     miniature's time. The UNet's weights must stay as they are while it lasts."""
-    layers = [module for name, module in unet.named_modules() if name.endswith((".attn2.to_k", ".attn2.to_v"))]
-    own = [vars(layer).get("forward") for layer in layers]  # offloading sets one; else the class's own serves
-    for layer in layers:
-        layer.forward = _once(layer.forward)
-    try:
+    with ExitStack() as stack:
+        for name, module in unet.named_modules():
+            if name.endswith((".attn2.to_k", ".attn2.to_v")):
+                stack.enter_context(instead_of_forward(module, _once))
         yield
-    finally:
-        for layer, forward in zip(layers, own, strict=True):
-            del layer.forward
-            if forward is not None:
-                layer.forward = forward
 
 
 def _once(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

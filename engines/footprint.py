@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.parts import PART_CLASSES, TINY_VAE_FOLDER
 from engines.places import WEIGHTS_SUFFIX
-from studio.domain.adapter import PARTS
 from studio.domain.catalogue import Checkpoint, Family
 from studio.domain.memory import SCORES_BYTES, SLICED_SCORES_BYTES, MemoryPlan
 from studio.domain.tensors import read_header
@@ -63,13 +63,13 @@ def footprint_of(place: Path, *, is_small: bool = False) -> Footprint:
     Raises:
         CorruptModel: a file is damaged.
     """
-    counts = dict.fromkeys((*PARTS, "vae", "tiny_vae"), 0)
+    counts = dict.fromkeys((*PART_CLASSES, TINY_VAE_FOLDER), 0)
     for part, values in _values_in_file(place) if place.is_file() else _values_in_folder(place, counts):
         counts[part] += values
     return Footprint(
         unet=counts["unet"],
         text=counts["text_encoder"] + counts["text_encoder_2"],
-        vae=counts["vae"] + counts["tiny_vae"],
+        vae=counts["vae"] + counts[TINY_VAE_FOLDER],
         is_small=is_small,
     )
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from engines.base import EngineState
 from engines.downloads import cached
 from engines.hub_files import INDEX_NAME
+from engines.parts import OPTIONAL_PARTS, PART_CLASSES
 from engines.places import WEIGHTS_SUFFIX, local_place, sources_of
 from studio.domain.catalogue import Checkpoint
 
-_PARTS = ("unet", "vae", "text_encoder")
-_SECOND_ENCODER = "text_encoder_2"
 _WORD_SUFFIXES = (".json", ".txt")
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _BLOCK_BYTES = 1 << 20
@@ -76,7 +75,7 @@ def foreseen(checkpoint: Checkpoint, device: str, dtype: str) -> EngineState | N
     """How an engine that is not loaded yet will draw `checkpoint` under these settings; None where only torch knows."""
     if device == "auto" and version("torch").endswith("+cpu"):  # a build that has no other device
         device = "cpu"
-    dtype = "float32" if checkpoint.is_pocket else dtype
+    dtype = checkpoint.number_format(dtype)
     return None if "auto" in (device, dtype) else EngineState(device=device, dtype=dtype, loaded=())
 
 
@@ -86,7 +85,7 @@ def conditions(checkpoint: Checkpoint, state: EngineState) -> dict[str, str]:
     depend on what else the machine does."""
     return {
         "device": state.device,
-        "dtype": "float32" if checkpoint.is_pocket else state.dtype,
+        "dtype": checkpoint.number_format(state.dtype),
         "machine": platform.machine(),
         **{library: version(library) for library in _LIBRARIES},
     }
@@ -103,5 +102,5 @@ def weight_files(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     index = json.loads((place / INDEX_NAME).read_text(encoding="utf-8"))
-    parts = (*_PARTS, _SECOND_ENCODER) if _SECOND_ENCODER in index else _PARTS
+    parts = [part for part in PART_CLASSES if part in index or part not in OPTIONAL_PARTS]
     return [path for part in parts for path in sorted((place / part).glob(f"*{WEIGHTS_SUFFIX}"))]

@@ -14,9 +14,10 @@ from engines.devices import dtype_name
 from engines.full_size import family_folder, family_tokenizers
 from engines.identity import weights_sha256, weights_stamp
 from engines.memory import release_memory
+from engines.parts import TINY_VAE_FOLDER
 from engines.placement import execution_device, mapped_parts, put
 from engines.prediction import measure_prediction_type
-from engines.soundness import inspect
+from engines.soundness import FOLDER_HINT, inspect
 from studio.domain.adapter import FAMILY_TITLES
 from studio.domain.catalogue import Checkpoint, PredictionType
 from studio.domain.errors import CorruptModel, Incompatible
@@ -24,9 +25,7 @@ from studio.domain.memory import Placement
 
 logger = logging.getLogger(__name__)
 
-TINY_VAE_FOLDER = "tiny_vae"
 PIPELINES = {"sd15": StableDiffusionPipeline, "sd21": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
-_FOLDER_HINT = "A checkpoint is a diffusers folder with model_index.json and .safetensors weights."
 _FEWEST_WORDS = 256
 """A CLIP tokenizer has a token for every byte at least."""
 
@@ -93,7 +92,7 @@ def load(
         logger.warning("%s cannot be loaded: %s", place, error)
         raise CorruptModel(
             f"{checkpoint.title} in {place.name} cannot be loaded; the log says what is wrong with it.",
-            f"{_FOLDER_HINT} Fetch or copy it again.",
+            f"{FOLDER_HINT} Fetch or copy it again.",
         ) from error
     _check_words(pipeline, place)
     pipeline.set_progress_bar_config(disable=True)

@@ -9,8 +9,11 @@ PART_CLASSES = {
     "text_encoder": "CLIPTextModel",
     "text_encoder_2": "CLIPTextModelWithProjection",
 }
-"""By the folder that they lie in; all but the last are in every checkpoint."""
+"""By the folder that they lie in, in the order in which their weights are hashed; all but the last are in every
+checkpoint."""
 OPTIONAL_PARTS = ("text_encoder_2",)
+TINY_VAE_FOLDER = "tiny_vae"
+"""The decoder for previews, where a folder has one."""
 
 
 def class_named(name: str) -> Any:

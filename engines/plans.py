@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from engines.footprint import TILE_PX, Footprint, needed_bytes
 from studio.domain.errors import OutOfMemory
 from studio.domain.memory import SHORTAGE_REMEDY, Attention, MemoryPlan, Placement
+from studio.domain.request import ResolvedRequest
 
 HEADROOM = 0.9
 """Part of the free memory that a plan may fill: predictions are off by up to a tenth, and others work here too."""
@@ -25,6 +26,11 @@ class Task:
     width: int
     height: int
     is_guided: bool
+
+    @classmethod
+    def of(cls, recipe: ResolvedRequest, footprint: Footprint) -> "Task":
+        """The task of one picture of `recipe`."""
+        return cls(footprint=footprint, width=recipe.width, height=recipe.height, is_guided=recipe.uses_guidance)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 
 from engines.attention import fastest_attention
 from engines.base import EngineState, OnFetch, unheard
-from engines.devices import Device, dtype_name, free_bytes
+from engines.devices import DTYPES, Device, dtype_name, free_bytes
 from engines.downloads import cached, fetch
 from engines.footprint import Footprint, expected_footprint, footprint_of
 from engines.identity import find_place, weights_stamp
@@ -169,8 +169,7 @@ class PipelinePool:
         return held + needed <= self._limit_bytes and needed <= free_bytes(self._device.name)
 
     def _dtype(self, checkpoint: Checkpoint) -> torch.dtype:
-        """Miniatures gain nothing from short numbers, and in float32 they match plain diffusers exactly."""
-        return torch.float32 if checkpoint.is_pocket else self._device.dtype
+        return DTYPES[checkpoint.number_format(dtype_name(self._device.dtype))]
 
     def _fetch(self, checkpoint: Checkpoint, cancelled: Callable[[], bool], on_fetch: OnFetch) -> Path:
         sources = sources_of(checkpoint)

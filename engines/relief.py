@@ -9,6 +9,7 @@ from torch import Tensor
 
 from engines.attention import attending
 from engines.footprint import CELL_PX, TILE_PX
+from engines.forwards import Forward, instead_of_forward
 from studio.domain.memory import MemoryPlan
 
 
@@ -16,10 +17,9 @@ from studio.domain.memory import MemoryPlan
 def relieved(pipeline: Any, plan: MemoryPlan) -> Iterator[None]:
     """Let `pipeline` work as `plan` says, and as before afterwards."""
     with ExitStack() as stack:
-        if plan.is_sliced or plan.attention != "fused":
-            stack.enter_context(attending(pipeline.unet, plan.attention, is_sliced=plan.is_sliced))
+        stack.enter_context(attending(pipeline.unet, plan.attention, is_sliced=plan.is_sliced))
         if plan.is_halved:
-            stack.enter_context(in_halves(pipeline.unet))
+            stack.enter_context(instead_of_forward(pipeline.unet, in_halves))
         if plan.is_tiled:
             stack.enter_context(in_tiles(pipeline.vae))
         yield
@@ -36,11 +36,8 @@ def in_tiles(vae: Any) -> Iterator[None]:
         vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size = before
 
 
-@contextmanager
-def in_halves(unet: Any) -> Iterator[None]:
-    """Let `unet` see the pictures of a batch one after the other: half the memory for the work on two."""
-    own = vars(unet).get("forward")  # offloading sets one; else the class's own serves
-    forward = unet.forward
+def in_halves(forward: Forward) -> Forward:
+    """The `forward` of a UNet, the pictures of a batch one after the other: half the memory for the work on two."""
 
     def halved(sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         if len(sample) == 1:
@@ -55,10 +52,4 @@ def in_halves(unet: Any) -> Iterator[None]:
             outputs.append(output[0])
         return (torch.cat(outputs),)
 
-    unet.forward = halved
-    try:
-        yield
-    finally:
-        del unet.forward
-        if own is not None:
-            unet.forward = own
+    return halved

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from engines.detection import Detected, detect_file, detect_folder
 from engines.hub_files import INDEX_NAME, PICKLE_SUFFIXES, Unusable, parts_of
-from engines.parts import OPTIONAL_PARTS, PART_CLASSES
+from engines.parts import OPTIONAL_PARTS, PART_CLASSES, TINY_VAE_FOLDER
 from engines.places import WEIGHTS_SUFFIX
 from studio.domain.catalogue import PredictionType
 from studio.domain.errors import CorruptModel, Incompatible, NotFound, StorageFailed
@@ -20,14 +20,13 @@ from studio.domain.tensors import MAX_HEADER_BYTES, read_header
 
 logger = logging.getLogger(__name__)
 
-_TINY_VAE = "tiny_vae"
-PARTS = (*PART_CLASSES, _TINY_VAE, "scheduler")
+PARTS = (*PART_CLASSES, TINY_VAE_FOLDER, "scheduler")
 """Folders whose files tell what a checkpoint is."""
 _CONFIG_WEIGHTS = "transformers_weights"
 """A key of transformers' configs that names the file to open, whatever else is there."""
 _ELSEWHERE = "adapter_config.json"
 """Beside a text encoder it makes transformers open another model, wherever that is, with an adapter on it."""
-_FOLDER_HINT = "A checkpoint is a diffusers folder with model_index.json and .safetensors weights."
+FOLDER_HINT = "A checkpoint is a diffusers folder with model_index.json and .safetensors weights."
 _HINT = "Only .safetensors weights are loaded."
 
 
@@ -79,17 +78,17 @@ def _inspect_folder(folder: Path) -> Detected:
 
 def _parts(folder: Path) -> list[str]:
     if not (folder / INDEX_NAME).is_file():
-        raise CorruptModel(f"{folder.name} has no {INDEX_NAME}.", _FOLDER_HINT)
+        raise CorruptModel(f"{folder.name} has no {INDEX_NAME}.", FOLDER_HINT)
     try:
         classes = parts_of(json_object(folder / INDEX_NAME))
     except Unusable as error:
-        raise CorruptModel(f"{folder.name} {error}.", _FOLDER_HINT) from None
+        raise CorruptModel(f"{folder.name} {error}.", FOLDER_HINT) from None
     for part, expected in PART_CLASSES.items():
         found = classes.get(part, None if part in OPTIONAL_PARTS else "missing")
         if found not in (None, expected):
-            raise Incompatible(f"The {part} of {folder.name} is {found}; the studio needs {expected}.", _FOLDER_HINT)
+            raise Incompatible(f"The {part} of {folder.name} is {found}; the studio needs {expected}.", FOLDER_HINT)
     parts = [part for part in PART_CLASSES if part in classes]
-    return [*parts, _TINY_VAE] if (folder / _TINY_VAE).is_dir() else parts
+    return [*parts, TINY_VAE_FOLDER] if (folder / TINY_VAE_FOLDER).is_dir() else parts
 
 
 def _weight_files(folder: Path, name: str) -> list[Path]:

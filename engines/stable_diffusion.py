@@ -14,7 +14,7 @@ from PIL import Image
 
 from engines.adapters import AdapterShelf
 from engines.base import ChosenAdapter, EngineState, OnFetch, Picture, Step, unheard
-from engines.devices import cpu_threads
+from engines.devices import cpu_threads, dtype_name
 from engines.failures import is_out_of_memory
 from engines.loading import Loaded
 from engines.memory import release_memory
@@ -115,12 +115,7 @@ class StableDiffusionEngine:
             )
 
     def _task(self, checkpoint: Checkpoint, request: ResolvedRequest) -> Task:
-        return Task(
-            footprint=self._pool.footprint(checkpoint, self._catalogue.family(checkpoint.family)),
-            width=request.width,
-            height=request.height,
-            is_guided=request.uses_guidance,
-        )
+        return Task.of(request, self._pool.footprint(checkpoint, self._catalogue.family(checkpoint.family)))
 
 
 class _Attempt:
@@ -158,7 +153,7 @@ def _environment(loaded: Loaded, plan: MemoryPlan) -> dict[str, str]:
     savings = {"memory": ", ".join(plan.savings)} if plan.savings else {}
     return {
         "device": str(loaded.device),
-        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "dtype": dtype_name(loaded.dtype),
         "checkpoint_sha256": loaded.sha256,
         "torch": version("torch"),
         "diffusers": version("diffusers"),

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,7 +49,6 @@ class EngineProcess:
         self._command = tuple(command)
         self._lock = threading.Lock()
         self._child = self._start()
-        self._last_state = self._child.first_state
 
     @property
     def pid(self) -> int:
@@ -59,11 +57,11 @@ class EngineProcess:
 
     def state(self) -> EngineState:
         """See `engines.base.Engine.state`; between two processes nothing is loaded."""
+        child = self._child
         try:
-            self._last_state = self._child.call("state", (), {})
+            return child.call("state", (), {})
         except ProcessGone:
-            self._last_state = replace(self._last_state, loaded=())
-        return self._last_state
+            return child.first_state
 
     def plan(self, request: ResolvedRequest) -> MemoryPlan:
         """See `engines.base.Engine.plan`."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.base import ChosenAdapter, EngineState, Picture, Step
+from engines.failures import is_device_lost
 from studio.checkpoints import OwnCheckpoints
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import JobCancelled, StudioError
@@ -77,8 +78,6 @@ class Worker:
             return Answer(id=call.id, error=portable(error))
         except Exception as error:
             logger.exception("%s failed", call.method)
-            from engines.failures import is_device_lost  # here, for torch is loaded by now
-
             if is_device_lost(error):
                 os._exit(LOST_DEVICE)  # no call in this process would succeed again
             return Answer(id=call.id, error=portable(error))

@@ -53,6 +53,11 @@ class EngineHolder:
                 self._engine = self._load()
             return self._engine
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the engine is there; asks it nothing."""
+        return self._engine is not None
+
     def state(self) -> EngineState | None:
         """How the engine stands; None before it is there."""
         engine = self._engine

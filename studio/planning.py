@@ -34,7 +34,7 @@ class PlanningService:
 
     def plan_if_known(self, request: GenerationRequest) -> MemoryPlan | None:
         """The same; None while the engine is not there, which takes seconds that nobody need wait for."""
-        return self.plan(request) if self._engine.state() else None
+        return self.plan(request) if self._engine.is_ready else None
 
     def on_gpus(self, request: GenerationRequest) -> Mapping[int, MemoryPlan]:
         """How they would be made on a GPU of so many GB; needs no engine.
@@ -46,13 +46,8 @@ class PlanningService:
         checkpoint = self._catalogue.checkpoint(recipe.checkpoint)
         place = find_place(checkpoint, PROJECT_ROOT, self._settings.models_dir)
         family = self._catalogue.family(checkpoint.family)
-        task = Task(
-            footprint=expected_footprint(checkpoint, family, place),
-            width=recipe.width,
-            height=recipe.height,
-            is_guided=recipe.uses_guidance,
-        )
-        dtype = "float32" if checkpoint.is_pocket else "float16"
+        task = Task.of(recipe, expected_footprint(checkpoint, family, place))
+        dtype = checkpoint.number_format("float16")
         return {
             size: choose_plan(task, Means(device="cuda", dtype=dtype, free_bytes=int(size * _FREE_SHARE * 2**30)))
             for size in GPU_SIZES_GB

@@ -14,7 +14,7 @@ from gradio.components import Component
 
 from studio.domain.adapter import MAX_LORA_SCALE, AdapterEntry
 from studio.domain.errors import InvalidRequest, StudioError
-from studio.domain.tags import adapters_named, without_adapter
+from studio.domain.tags import AdapterUse, adapters_named, without_adapter
 from studio.services import Services
 from tabs import controls
 from tabs.handlers import QUIET, Updates, guarded
@@ -154,7 +154,7 @@ class AdapterChange:
         except StudioError as error:
             return self.tell(error=error, field="remove")
         text = prompt or ""
-        left = without_adapter(text, entry.id) if entry.id in _named(text) else text
+        left = without_adapter(text, entry.id) if entry.id in named_in(text) else text
         return {**self.fill(None, f"{entry.title} is removed."), self.prompt: left}
 
     def wire(self, shown_id: gr.State, facts: Mapping[str, Any], cards: Mapping[str, Any]) -> None:
@@ -178,11 +178,12 @@ class AdapterChange:
 
 def renamed_in(prompt: str, old: str, new: str) -> str:
     """`prompt` with the adapter `old` under its `new` name, at the end; one that does not name it stays as it is."""
-    use = _named(prompt).get(old)
+    use = named_in(prompt).get(old)
     return f"{without_adapter(prompt, old)} {use.model_copy(update={'adapter': new}).tag}".strip() if use else prompt
 
 
-def _named(prompt: str) -> dict[str, Any]:
+def named_in(prompt: str) -> dict[str, AdapterUse]:
+    """The adapters that `prompt` names, by id; none while a tag cannot be read, for a half-typed one is no news."""
     try:
         return {use.adapter: use for use in adapters_named(prompt)}
     except InvalidRequest:  # told next to the prompt when a picture is asked for

@@ -1,6 +1,5 @@
 """Adapters in the left column of Generate: found by a word, put into the prompt by a click, added, looked into."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ import gradio as gr
 
 from studio.domain.adapter import FAMILY_TITLES, AdapterEntry
 from studio.domain.catalogue import Checkpoint
-from studio.domain.errors import InvalidRequest, StudioError
-from studio.domain.tags import AdapterUse, adapters_named, without_adapter
+from studio.domain.errors import StudioError
+from studio.domain.tags import AdapterUse, without_adapter
 from studio.services import Services
 from tabs import controls
+from tabs.adapter_change import named_in
 from tabs.adapter_details import AdapterDetails, build_details
 from tabs.adapter_facts import preview_url
 from tabs.handlers import QUIET, Updates, guarded
@@ -41,7 +41,7 @@ class AdapterPanel:
         entries = self.services.adapters.store.entries()
         found = [entry for entry in entries if _matches(entry, word or "")]
         checkpoint = self.services.catalogue.checkpoint(checkpoint_id or self.services.catalogue.default_checkpoint)
-        in_use = {use.adapter for use in _named(prompt or "")}
+        in_use = named_in(prompt or "")
         cards = [self.card(entry, checkpoint, entry.id in in_use) for entry in found]
         cards.sort(key=lambda card: not card["is_usable"])
         return as_json(label=LABEL, empty=NOTHING_FOUND if entries else EMPTY, cards=cards)
@@ -50,7 +50,7 @@ class AdapterPanel:
         """Input: the prompt. Event: an adapter. Output: the prompt with its tag, or without it if it was there."""
         entry = self.services.adapters.store.get(event.id)
         text = prompt or ""
-        if entry.id in {use.adapter for use in _named(text)}:
+        if entry.id in named_in(text):
             return without_adapter(text, entry.id)
         tag = AdapterUse(adapter=entry.id, lora_scale=entry.card.lora_scale).tag
         said = text.casefold()
@@ -118,13 +118,6 @@ def build_adapters(services: Services, prompt: Any, model: Any) -> AdapterPanel:
     return AdapterPanel(
         services=services, frame=frame, search=search, cards=cards, file=file, note=note, details=details
     )
-
-
-def _named(prompt: str) -> Sequence[AdapterUse]:
-    try:
-        return adapters_named(prompt)
-    except InvalidRequest:  # told next to the prompt when a picture is asked for; half-typed tags are no news
-        return ()
 
 
 def _matches(entry: AdapterEntry, word: str) -> bool:

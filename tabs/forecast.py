@@ -5,7 +5,7 @@ from typing import Any
 
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import StudioError
-from studio.domain.memory import PLACEMENT_WORDS, SHORTAGE_REMEDY, gigabytes
+from studio.domain.memory import SHORTAGE_REMEDY, gigabytes
 from studio.domain.request import GenerationRequest, parse_request
 from studio.services import Services
 from tabs import controls
@@ -36,7 +36,6 @@ def plan_line(services: Services, checkpoint: Checkpoint) -> str:
     if plan is None:
         return "Known once the engine is ready; open this tab again in a moment."
     at = f"at {checkpoint.native_size} px: about {gigabytes(plan.needed_bytes)}"
-    how = ", ".join(plan.savings) or PLACEMENT_WORDS[plan.placement]
     if not is_local(services.settings):
-        return f"{at}; {how}"
-    return f"{at} of {gigabytes(plan.free_bytes)} free; {how if plan.fits else 'does not fit'}"
+        return f"{at}; {plan.manner}"
+    return f"{at} of {gigabytes(plan.free_bytes)} free; {plan.manner if plan.fits else 'does not fit'}"

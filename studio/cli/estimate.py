@@ -8,7 +8,7 @@ from typing import Any
 
 from studio.cli.report import DONE
 from studio.domain.catalogue import Catalogue
-from studio.domain.memory import PLACEMENT_WORDS, MemoryPlan, gigabytes
+from studio.domain.memory import MemoryPlan, gigabytes
 from studio.domain.request import ResolvedRequest
 from studio.generation import EngineHolder
 from studio.planning import PlanningService
@@ -45,7 +45,7 @@ def run(recipe: ResolvedRequest, catalogue: Catalogue, settings: Settings, *, as
 def _words(plan: MemoryPlan) -> str:
     if not plan.fits:
         return f"not enough; it takes {gigabytes(plan.needed_bytes)} at least"
-    return f"{', '.join(plan.savings) or PLACEMENT_WORDS[plan.placement]}; about {gigabytes(plan.needed_bytes)}"
+    return f"{plan.manner}; about {gigabytes(plan.needed_bytes)}"
 
 
 def _values(plan: MemoryPlan) -> dict[str, Any]:

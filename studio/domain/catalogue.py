@@ -75,6 +75,11 @@ class Checkpoint(_Row):
     """Found in the models folder; no row of the file."""
     examples: tuple[str, ...] = ()
 
+    def number_format(self, usual: str) -> str:
+        """What it computes in where large models compute in `usual`: miniatures gain nothing from short numbers, and in
+        float32 they match plain diffusers exactly."""
+        return "float32" if self.is_pocket else usual
+
 
 class SchedulerRow(_Row):
     """A sampler: the diffusers class with its options, and what A1111-family readers call it."""

@@ -62,6 +62,11 @@ class MemoryPlan:
         }
         return tuple(words for words, is_so in said.items() if is_so)
 
+    @property
+    def manner(self) -> str:
+        """How memory is dealt with, in words, also where nothing has to be saved."""
+        return ", ".join(self.savings) or PLACEMENT_WORDS[self.placement]
+
     def __str__(self) -> str:
         """The plan in a sentence or two."""
         where = {"cpu": "CPU", "cuda": "GPU", "mps": "Apple GPU"}.get(self.device, self.device)

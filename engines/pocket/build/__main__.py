@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
 
 from engines.devices import DTYPES, choose_device
-from engines.loading import TINY_VAE_FOLDER
+from engines.parts import TINY_VAE_FOLDER
 from engines.pocket.build.assemble import Parts, load_parts, save_pipeline
 from engines.pocket.build.autoencoder import new_autoencoder, normalise_latents, train_autoencoder
 from engines.pocket.build.borrowing import borrow_unet

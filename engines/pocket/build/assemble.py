@@ -16,7 +16,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from engines.loading import TINY_VAE_FOLDER
+from engines.parts import TINY_VAE_FOLDER
 from engines.pocket.build.denoiser import Denoiser, training_scheduler
 from engines.pocket.build.recipes import Recipe
 from engines.pocket.build.text import Reader
