@@ -1,6 +1,7 @@
 """Pictures of a picture in the making: estimate x₀ after each step and decode it cheaply."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,8 @@ class DenoisedWatch:
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
-        self._step = scheduler.step
         self._last: tuple[Tensor, Any, Tensor, int | None] | None = None
-        scheduler.step = self._watched_step
+        scheduler.step = self._watched(scheduler.step)
 
     def denoised(self) -> Tensor | None:
         """The estimate `(B, 4, H/8, W/8)` of the clean latents, or None before the first step."""
@@ -27,11 +27,16 @@ class DenoisedWatch:
             return None
         return estimate_denoised(self._scheduler, *self._last)
 
-    def _watched_step(self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-        result = self._step(model_output, timestep, sample, *args, **kwargs)
-        index = getattr(self._scheduler, "step_index", None)
-        self._last = (model_output, timestep, sample, None if index is None else index - 1)
-        return result
+    def _watched(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        # `wraps` keeps the signature: pipelines hand their generator to a step that names one, and to no other.
+        @wraps(step)
+        def watched(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+            result = step(model_output, timestep, sample, *args, **kwargs)
+            index = getattr(self._scheduler, "step_index", None)
+            self._last = (model_output, timestep, sample, None if index is None else index - 1)
+            return result
+
+        return watched
 
 
 def estimate_denoised(

@@ -119,7 +119,7 @@ def test_previews_grow_towards_the_picture(engine: Engine, recipe: ResolvedReque
     assert errors[-1] < 12
 
 
-def test_every_sampler_makes_a_picture(engine: Engine, recipe: ResolvedRequest, catalogue: Catalogue) -> None:
+def test_every_sampler_makes_a_picture_and_the_same_one_again(engine: Engine, recipe: ResolvedRequest, catalogue: Catalogue) -> None:
     pictures = set()
     for row in catalogue.schedulers:
         asked, steps = recipe.model_copy(update={"scheduler": row.id, "num_inference_steps": 6}), []
@@ -127,6 +127,7 @@ def test_every_sampler_makes_a_picture(engine: Engine, recipe: ResolvedRequest, 
         image = engine.generate(asked, prompts, cancelled=never, on_step=steps.append).image
         assert image.size == (128, 128)
         assert [step.step for step in steps] == list(range(1, steps[0].total + 1)), row.id
+        assert make(engine, asked).tobytes() == image.tobytes(), row.id
         pictures.add(image.tobytes())
     assert len(pictures) == len(catalogue.schedulers)
 
