@@ -12,7 +12,8 @@ import torch  # noqa: E402
 from diffusers import DiffusionPipeline  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from engines.pocket.accuracy import GUIDANCE, Report, measure, trials  # noqa: E402
+from engines.pocket.accuracy import GUIDANCE, TEST_SEED, Report, Sampling, measure, trials  # noqa: E402
+from studio.domain.timesteps import timesteps_on  # noqa: E402
 
 
 def main() -> None:
@@ -22,16 +23,23 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int, default=120, help="prompts of each kind, combinations seen in training")
     parser.add_argument("--held-out", type=int, default=40, help="prompts of each kind with an unseen combination")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--adapter", type=Path, help="an accelerator: few steps by the LCM sampler")
+    parser.add_argument("--few", type=int, help="steps of the LCM sampler; then without guidance unless told")
+    parser.add_argument("--grid", choices=("lcm", "trailing"), default="lcm", help="where those steps lie")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seed", type=int, default=TEST_SEED, help="of the prompts; another one to choose settings by")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--mistakes", type=Path, help="folder for the pictures that were judged wrong")
     options = parser.parse_args()
     pipeline = DiffusionPipeline.from_pretrained(options.folder, dtype=torch.float32)
     torch.set_num_threads(options.threads)
     pipeline.set_progress_bar_config(disable=True)
+    if options.adapter:
+        pipeline.load_lora_weights(options.adapter)
+    sampling = sampling_of(options)
     size = pipeline.unet.config.sample_size * 8
-    tests = list(trials(options.per_kind, options.held_out))
+    tests = list(trials(options.per_kind, options.held_out, options.seed))
 
     def on_batch(done: int, batch: list, images: list[Image.Image], verdicts: list) -> None:
         print(f"\r{done}/{len(tests)}", end="", file=sys.stderr, flush=True)
@@ -42,11 +50,11 @@ def main() -> None:
             if not verdict.correct:
                 image.save(options.mistakes / f"{trial.kind}-{trial.prompt.replace(' ', '_').replace(',', '')}.png")
 
-    report = measure(pipeline, tests, size=size, steps=options.steps, guidance=options.guidance, on_batch=on_batch)
+    report = measure(pipeline, tests, size=size, sampling=sampling, on_batch=on_batch)
     print(file=sys.stderr)
     print(table(report))
     if options.json:
-        options.json.write_text(json.dumps(numbers(report, options.steps, options.guidance), indent=2) + "\n")
+        options.json.write_text(json.dumps(numbers(report, sampling), indent=2) + "\n")
 
 
 def table(report: Report) -> str:
@@ -61,11 +69,22 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def numbers(report: Report, steps: int, guidance: float) -> dict:
+def sampling_of(options: argparse.Namespace) -> Sampling:
+    """How the pictures are drawn."""
+    if options.few is None:
+        return Sampling(steps=options.steps, guidance=GUIDANCE if options.guidance is None else options.guidance)
+    timesteps = timesteps_on(options.grid, options.few)
+    return Sampling(
+        steps=options.few, guidance=1.0 if options.guidance is None else options.guidance, timesteps=timesteps
+    )
+
+
+def numbers(report: Report, sampling: Sampling) -> dict:
     """The report as plain values: [right, total] each."""
     groups = {"seen": report.seen, "held_out": report.held_out, "skills": report.skills}
     plain = {name: {key: [t.right, t.total] for key, t in group.items()} for name, group in groups.items()}
-    return {"steps": steps, "guidance": guidance, "scheduler": "dpmpp_2m_karras", **plain}
+    scheduler = "lcm" if sampling.timesteps else "dpmpp_2m_karras"
+    return {**vars(sampling), "scheduler": scheduler, **plain}
 
 
 if __name__ == "__main__":

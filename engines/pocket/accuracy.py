@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, LCMScheduler
 from PIL import Image
 from scipy.stats import binomtest
 
@@ -98,17 +98,33 @@ def _trial(kind: str, is_held_out: bool, rng: np.random.Generator) -> Trial:
     return Trial(kind=kind, is_held_out=is_held_out, scene=scene, prompt=prompt, seed=int(rng.integers(2**32)))
 
 
-def draw(pipeline: Any, batch: list[Trial], size: int, steps: int, guidance: float) -> list[Image.Image]:
-    """Make the pictures of a batch with a plain diffusers pipeline and DPM++ 2M Karras."""
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
-        pipeline.scheduler.config, use_karras_sigmas=True, algorithm_type="dpmsolver++", solver_order=2
-    )
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How pictures are drawn: in `steps` by DPM++ 2M Karras, or, where `timesteps` are given, at these by LCM."""
+
+    steps: int = 25
+    guidance: float = GUIDANCE
+    timesteps: tuple[int, ...] = ()
+
+    def scheduler(self, config: Any) -> Any:
+        """The sampler, for a checkpoint whose own has `config`."""
+        if self.timesteps:
+            return LCMScheduler.from_config(config)
+        return DPMSolverMultistepScheduler.from_config(
+            config, use_karras_sigmas=True, algorithm_type="dpmsolver++", solver_order=2
+        )
+
+
+def draw(pipeline: Any, batch: list[Trial], size: int, sampling: Sampling) -> list[Image.Image]:
+    """Make the pictures of a batch with a plain diffusers pipeline."""
+    pipeline.scheduler = sampling.scheduler(pipeline.scheduler.config)
     return pipeline(
         [trial.prompt for trial in batch],
         width=size,
         height=size,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
+        num_inference_steps=sampling.steps,
+        timesteps=list(sampling.timesteps) or None,
+        guidance_scale=sampling.guidance,
         generator=[torch.Generator("cpu").manual_seed(trial.seed) for trial in batch],
     ).images
 
@@ -118,8 +134,7 @@ def measure(
     tests: list[Trial],
     *,
     size: int = 128,
-    steps: int = 25,
-    guidance: float = GUIDANCE,
+    sampling: Sampling = Sampling(),
     batch_size: int = 10,
     on_batch: Callable[[int, list[Trial], list[Image.Image], list[Verdict]], None] | None = None,
 ) -> Report:
@@ -127,7 +142,7 @@ def measure(
     report = Report()
     for start in range(0, len(tests), batch_size):
         batch = tests[start : start + batch_size]
-        images = draw(pipeline, batch, size, steps, guidance)
+        images = draw(pipeline, batch, size, sampling)
         verdicts = [judge(image, trial.scene) for image, trial in zip(images, batch, strict=True)]
         for trial, verdict in zip(batch, verdicts, strict=True):
             report.add(trial, verdict)

@@ -21,10 +21,10 @@ from engines.pocket.build.borrowing import borrow_unet
 from engines.pocket.build.decoder import train_decoder
 from engines.pocket.build.denoiser import train_denoiser
 from engines.pocket.build.latents import LatentSet, cache_latents
-from engines.pocket.build.loop import Plan
 from engines.pocket.build.recipes import RECIPES, Recipe
 from engines.pocket.build.text import Reader, build_tokenizer, pretrain_text_encoder
 from engines.pocket.build.tiny import train_tiny_autoencoder
+from engines.training.loop import Plan
 
 logger = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.sampling import sample_scene
 from engines.pocket.world import render
+from engines.training.loop import Plan, Trainee, train
 
 CROP_PX = 64
 FOREGROUND_WEIGHT = 4.0

@@ -12,10 +12,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from engines.pocket.build.autoencoder import reconstruction_loss
-from engines.pocket.build.denoiser import Denoiser, denoised_from, diffuse
+from engines.pocket.build.denoiser import Denoiser, diffuse, noise_schedule
 from engines.pocket.build.latents import LatentSet
-from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.grammar import paraphrase
+from engines.training.loop import Plan, Trainee, train
 
 MAX_NOISE = 0.1
 """Largest standard deviation of plain noise on the scaled latents. Twice as much taught robustness sooner, and cost 7
@@ -36,7 +36,7 @@ def estimate(denoiser: Denoiser, data: LatentSet, picks: np.ndarray, rng: np.ran
     plain, prompted = denoiser.predict(noisy.repeat(2, 1, 1, 1), timesteps.repeat(2), told, time_ids).chunk(2)
     guidance = torch.from_numpy(rng.uniform(1, MAX_GUIDANCE, len(picks))).float().view(-1, 1, 1, 1)
     guided = plain + guidance * (prompted - plain)
-    return denoised_from(noisy, guided, timesteps, denoiser.prediction_type)
+    return noise_schedule().clean_from(noisy, guided, timesteps, denoiser.prediction_type)
 
 
 def train_decoder(

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from engines.conditioning import Conditioning
 from engines.pocket.build.latents import LatentSet
-from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.build.text import Reader
 from engines.pocket.grammar import paraphrase
+from engines.training.diffusion import NoiseSchedule, spread_indices
+from engines.training.loop import Plan, Trainee, train
 from studio.domain.catalogue import PredictionType
 
 CAPTION_DROPOUT = 0.1
@@ -44,9 +45,9 @@ def training_scheduler(prediction_type: PredictionType = "epsilon") -> DDPMSched
 
 
 @cache
-def alphas_cumprod() -> Tensor:
+def noise_schedule() -> NoiseSchedule:
     """ᾱ of each of SD's 1000 timesteps."""
-    return training_scheduler().alphas_cumprod
+    return NoiseSchedule.of(training_scheduler().config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +79,19 @@ def train_denoiser(
     unet.to(memory_format=torch.channels_last)
     trainee = Trainee(plan, {"unet": unet}, work, muon=hidden_weights(unet))
     trainee.resume()
-    weights = snr_weights(alphas_cumprod(), denoiser.prediction_type)
+    schedule = noise_schedule()
+    weights = schedule.snr_weights(denoiser.prediction_type, SNR_GAMMA, SNR_FLOOR)
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([plan.seed, 3, step])
-        picks = rng.integers(len(data.scenes), size=batch_size)
+        picks = rng.choice(len(data.scenes), size=batch_size, p=data.shares)
         captions = ["" if rng.random() < CAPTION_DROPOUT else paraphrase(data.scenes[i], rng) for i in picks]
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         clean = data.latents[torch.from_numpy(picks)].float()
         noise = torch.randn(clean.shape, generator=generator)
-        timesteps = spread_timesteps(batch_size, generator)
+        timesteps = spread_indices(len(schedule), batch_size, generator)
         noisy = diffuse(clean, noise, timesteps)
-        target = target_of(noisy, clean, timesteps, denoiser.prediction_type)
+        target = schedule.target(noisy, clean, timesteps, denoiser.prediction_type)
         told = denoiser.reader.read(captions)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", plan.dtype, enabled=plan.dtype != torch.float32):
@@ -113,43 +115,5 @@ def hidden_weights(unet: UNet2DConditionModel) -> list[nn.Parameter]:
 
 def diffuse(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """The noisy latents `(B, 4, h, w)`; from `PURE_NOISE_FROM` on the noise alone, as it is where sampling begins."""
-    alpha, sigma = _alpha_sigma(timesteps)
     is_pure = (timesteps >= PURE_NOISE_FROM).view(-1, 1, 1, 1)
-    return torch.where(is_pure, noise, alpha * clean + sigma * noise)
-
-
-def target_of(noisy: Tensor, clean: Tensor, timesteps: Tensor, prediction_type: PredictionType) -> Tensor:
-    """What leads from `noisy` back to `clean`: ε = (x - α·x₀) / σ, or v = (α·x - x₀) / σ (Salimans & Ho, 2022)."""
-    alpha, sigma = _alpha_sigma(timesteps)
-    return (alpha * noisy - clean if prediction_type == "v_prediction" else noisy - alpha * clean) / sigma
-
-
-def denoised_from(noisy: Tensor, predicted: Tensor, timesteps: Tensor, prediction_type: PredictionType) -> Tensor:
-    """The estimate of the clean latents that a prediction means; the inverse of `target_of`."""
-    alpha, sigma = _alpha_sigma(timesteps)
-    if prediction_type == "v_prediction":
-        return alpha * noisy - sigma * predicted
-    return (noisy - sigma * predicted) / alpha
-
-
-def _alpha_sigma(timesteps: Tensor) -> tuple[Tensor, Tensor]:
-    squared = alphas_cumprod()[timesteps].view(-1, 1, 1, 1)
-    return squared.sqrt(), (1 - squared).sqrt()
-
-
-def spread_timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """One random timestep from each of `count` equal parts of 0…999: uniform, less variance than apart."""
-    offsets = torch.rand(count, generator=generator)
-    return ((torch.arange(count) + offsets) * (1000 / count)).long()
-
-
-def snr_weights(
-    alphas_cumprod: Tensor,
-    prediction_type: PredictionType = "epsilon",
-    gamma: float = SNR_GAMMA,
-    floor: float = SNR_FLOOR,
-) -> Tensor:
-    """Weight of a loss per timestep, so that an error in x₀ weighs min(max(SNR, floor), γ): that over SNR for ε, over
-    SNR + 1 for v. Without the floor it is min-SNR-γ (Hang et al., 2023)."""
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    return snr.clamp(min=floor, max=gamma) / (snr + 1 if prediction_type == "v_prediction" else snr)
+    return torch.where(is_pure, noise, noise_schedule().noised(clean, noise, timesteps))

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from engines.conditioning import Conditioning
-from engines.pocket.build.loop import Plan, Trainee, train
 from engines.pocket.grammar import RESERVED, paraphrase, says_background, vocabulary
 from engines.pocket.sampling import sample_scene
 from engines.pocket.world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene
+from engines.training.loop import Plan, Trainee, train
 
 TEXT_LENGTH = 77
 _READ_LENGTH = 32

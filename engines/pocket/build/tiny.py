@@ -8,7 +8,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from engines.pocket.build.latents import LatentSet
-from engines.pocket.build.loop import Plan, Trainee, train
+from engines.training.loop import Plan, Trainee, train
 
 
 def new_tiny_autoencoder() -> AutoencoderTiny:

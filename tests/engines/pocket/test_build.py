@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.training_utils import compute_snr
 from PIL import Image
 from torch import Tensor, nn
 
@@ -29,18 +28,13 @@ from engines.pocket.build.decoder import estimate, train_decoder
 from engines.pocket.build.denoiser import (
     PURE_NOISE_FROM,
     Denoiser,
-    denoised_from,
     diffuse,
     hidden_weights,
-    snr_weights,
-    spread_timesteps,
-    target_of,
+    noise_schedule,
     train_denoiser,
     training_scheduler,
 )
 from engines.pocket.build.latents import cache_latents, draw_scene, framing_at
-from engines.pocket.build.loop import Plan, Trainee, train
-from engines.pocket.build.muon import orthogonal
 from engines.pocket.build.recipes import RECIPES
 from engines.pocket.build.text import (
     Reader,
@@ -54,6 +48,8 @@ from engines.pocket.checker import judge
 from engines.pocket.grammar import paraphrase, vocabulary
 from engines.pocket.sampling import sample_scene
 from engines.pocket.world import Scene, Thing, render
+from engines.training.loop import Plan, Trainee, train
+from engines.training.muon import orthogonal
 from studio.settings import PROJECT_ROOT
 from tests.engines.small import untrained
 
@@ -149,11 +145,14 @@ def test_targets_are_those_of_diffusers_and_lead_back_to_the_clean_latents() -> 
     timesteps = torch.tensor([20, 400, PURE_NOISE_FROM - 1, PURE_NOISE_FROM])
     noisy = diffuse(clean, noise, timesteps)
     velocity = scheduler.get_velocity(clean, noise, timesteps)
-    torch.testing.assert_close(target_of(noisy, clean, timesteps, "epsilon")[:3], noise[:3], atol=1e-4, rtol=0)
-    torch.testing.assert_close(target_of(noisy, clean, timesteps, "v_prediction")[:3], velocity[:3], atol=1e-4, rtol=0)
-    for kind in ("epsilon", "v_prediction"):
-        again = denoised_from(noisy, target_of(noisy, clean, timesteps, kind), timesteps, kind)
-        torch.testing.assert_close(again, clean, atol=1e-4, rtol=0)
+    schedule = noise_schedule()
+    of_noise = schedule.target(noisy, clean, timesteps, "epsilon")
+    torch.testing.assert_close(of_noise[:3], noise[:3], atol=1e-4, rtol=0)
+    of_velocity = schedule.target(noisy, clean, timesteps, "v_prediction")
+    torch.testing.assert_close(of_velocity[:3], velocity[:3], atol=1e-4, rtol=0)
+    torch.testing.assert_close(schedule.clean_from(noisy, of_noise, timesteps, "epsilon"), clean, atol=1e-4, rtol=0)
+    again = schedule.clean_from(noisy, of_velocity, timesteps, "v_prediction")
+    torch.testing.assert_close(again, clean, atol=1e-4, rtol=0)
 
 
 def test_every_word_of_the_world_is_one_token_and_other_words_are_spelt(tmp_path: Path) -> None:
@@ -163,24 +162,6 @@ def test_every_word_of_the_world_is_one_token_and_other_words_are_spelt(tmp_path
     assert len(tokenizer("zebra").input_ids) > 3
     assert tokenizer.unk_token_id not in tokenizer("żółw 猫").input_ids[1:-1]
     assert tokenizer("A Yellow HEART").input_ids == tokenizer("a yellow heart").input_ids
-
-
-def test_snr_weights_are_those_of_diffusers() -> None:
-    scheduler = training_scheduler()
-    timesteps = torch.tensor([0, 10, 250, 500, 999])
-    snr = compute_snr(scheduler, timesteps)
-    alphas = scheduler.alphas_cumprod
-    assert torch.allclose(snr_weights(alphas, floor=0.0)[timesteps], snr.clamp(max=5) / snr)
-    of_v = snr_weights(alphas, "v_prediction", floor=0.0)[timesteps]
-    assert torch.allclose(of_v, snr.clamp(max=5) / (snr + 1))
-
-
-def test_spread_timesteps_cover_everything_evenly() -> None:
-    drawn = torch.cat([spread_timesteps(32, torch.Generator().manual_seed(seed)) for seed in range(400)])
-    assert drawn.min() == 0
-    assert drawn.max() == 999
-    counts = np.histogram(drawn.numpy(), bins=10, range=(0, 1000))[0]
-    assert np.ptp(counts) < 0.05 * counts.mean()
 
 
 def test_normalised_latents_leave_pictures_as_they_were() -> None:

@@ -1,4 +1,4 @@
-"""What every pocket training shares: schedule, moving average, and checkpoints that a kill cannot spoil."""
+"""What every training shares: schedule, moving average, and checkpoints that a kill cannot spoil."""
 
 import logging
 import math
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from engines.pocket.build.muon import Muon
+from engines.training.muon import Muon
 
 logger = logging.getLogger(__name__)
 

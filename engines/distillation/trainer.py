@@ -1,0 +1,45 @@
+"""The loop of a distillation: batches in, an adapter out, exact to resume."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engines.distillation.objectives import Objective
+from engines.distillation.unet_pair import Told, UnetPair
+from engines.training.loop import Plan, Trainee, train
+
+Batches = Callable[[int], tuple[Tensor, Told]]
+"""The clean latents `(B, 4, h, w)` of a training step, and what the UNet is told of them. The same step always gives
+the same batch, or a run that is resumed would not be the run that was stopped."""
+
+
+def distil(
+    pair: UnetPair,
+    objective_at: Callable[[float], Objective[Told]],
+    batches: Batches,
+    plan: Plan,
+    work: Path,
+    on_log: Callable[[int], None] | None = None,
+) -> None:
+    """Train the adapter of `pair` to the end of `plan`, resuming from `work`; leaves its moving average in place.
+
+    `objective_at` is given how much of the training is over, in [0, 1).
+
+    Raises:
+        FloatingPointError: values ran over; `work` holds the last checkpoint before.
+    """
+    pair.unet.requires_grad_(False)
+    trainee = Trainee(plan, {"lora": pair.lora}, work)
+    trainee.resume()
+
+    def loss_at(step: int) -> Tensor:
+        clean, told = batches(step)
+        generator = torch.Generator().manual_seed(plan.seed * 10_000_000 + step)
+        return objective_at(step / plan.steps).loss(pair, clean, told, generator)
+
+    for step in train(trainee, loss_at):
+        if on_log is not None:
+            on_log(step)
+    trainee.use_averages()
