@@ -80,12 +80,14 @@ class Engine(Protocol):
         prompts: tuple[str, str],
         adapters: Sequence[ChosenAdapter] = (),
         *,
+        timesteps: tuple[int, ...] | None = None,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
         on_fetch: OnFetch = unheard,
     ) -> Picture:
         """Make the one picture of a `single` recipe. `prompts` are the texts as run, without tags: (prompt, negative
-        prompt); `adapters` are those that the recipe's prompt names.
+        prompt); `adapters` are those that the recipe adds. `timesteps`, one for each of its steps, are where its
+        sampler stops; None leaves them to it.
 
         Raises:
             JobCancelled: within one step of `cancelled()` turning true, within a second while weights are fetched.

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 from huggingface_hub import try_to_load_from_cache
@@ -93,22 +94,123 @@ def fetch(
         StorageFailed: the disk is too full or cannot be written.
         JobCancelled: within a second of `cancelled()` turning true.
     """
-    if _is_there(folder):
-        shutil.rmtree(_part_of(folder), ignore_errors=True)
-        return folder
+    hub = Hub(endpoint, Watch())
+    work = _Fetch(title, folder, sources, _Pipeline(hub, title, prefer_half), hub)
+    return _followed(work, offline, on_progress, cancelled)
+
+
+def fetch_file(
+    title: str,
+    sources: Sequence[Source],
+    path: str,
+    folder: Path,
+    *,
+    offline: bool,
+    on_progress: Callable[[Fetched], None],
+    cancelled: Callable[[], bool],
+    endpoint: str | None = None,
+) -> Path:
+    """Put the file `path` of the first of `sources` that has it into `folder`, unless it is there, and give its place;
+    the rest is as with `fetch`."""
+    hub = Hub(endpoint, Watch())
+    contents = _OneFile(hub, path)
+    work = _Fetch(title, folder, sources, contents, hub)
+    return _followed(work, offline, on_progress, cancelled) / contents.index
+
+
+class _Contents(Protocol):
+    """What is fetched of a repository."""
+
+    index: str
+    """The file by whose presence a finished folder is known."""
+    wish: str
+    """What a person may put into the folder instead."""
+
+    def items(self, source: Source) -> list[_Item]:
+        """The files that are needed.
+
+        Raises:
+            Unusable: `source` has them not.
+        """
+        ...
+
+    def finish(self, folder: Path) -> None:
+        """Whatever is left to do before the folder is in place."""
+        ...
+
+
+class _Pipeline:
+    """A diffusers pipeline with, where its source names one, a better VAE."""
+
+    index = INDEX_NAME
+    wish = "a diffusers folder with .safetensors weights"
+
+    def __init__(self, hub: Hub, title: str, prefer_half: bool) -> None:
+        self._hub = hub
+        self._title = title
+        self._prefer_half = prefer_half
+
+    def items(self, source: Source) -> list[_Item]:
+        files = self._hub.files(source.hub_id, source.revision)
+        if INDEX_NAME not in files:
+            raise Unusable("is not a diffusers pipeline")
+        parts = parts_of(self._hub.read_json(files[INDEX_NAME]))
+        better = self._better_vae(source) if "vae" in parts else []
+        if better:
+            del parts["vae"]
+        return _items(files, choose(files, parts, prefer_half=self._prefer_half)) + better
+
+    def finish(self, folder: Path) -> None:
+        _leave_out_safety_checker(folder / INDEX_NAME)
+
+    def _better_vae(self, source: Source) -> list[_Item]:
+        if source.vae_hub_id is None:
+            return []
+        try:
+            files = self._hub.files(source.vae_hub_id)
+            chosen = choose_part(files, "vae", "AutoencoderKL", prefer_half=self._prefer_half, folder="")
+        except Unusable as reason:
+            logger.warning("%s: %s %s; taking the pipeline's own", self._title, source.vae_hub_id, reason)
+            return []
+        return _items(files, chosen)
+
+
+class _OneFile:
+    """A single file."""
+
+    def __init__(self, hub: Hub, path: str) -> None:
+        self.index = path.rpartition("/")[2]
+        self.wish = f"the file {self.index}"
+        self._hub = hub
+        self._path = path
+
+    def items(self, source: Source) -> list[_Item]:
+        files = self._hub.files(source.hub_id, source.revision)
+        if self._path not in files:
+            raise Unusable(f"has no {self._path}")
+        return [_Item(file=files[self._path], target=self.index)]
+
+    def finish(self, folder: Path) -> None:
+        pass
+
+
+def _followed(
+    work: "_Fetch", offline: bool, on_progress: Callable[[Fetched], None], cancelled: Callable[[], bool]
+) -> Path:
+    """Let `work` be done by a thread of its own, and give its folder."""
+    if work.is_done:
+        work.clean()
+        return work.folder
     if offline:
-        raise offline_failure(title, _place(folder))
-    watch = Watch()
-    hub = Hub(endpoint, watch)
-    work = _Fetch(title, folder, prefer_half, hub, watch)
+        raise offline_failure(work.title, work.instead)
     executor = ThreadPoolExecutor(1, thread_name_prefix="download")
-    future = executor.submit(work.run, tuple(sources))
+    future = executor.submit(work.run)
     executor.shutdown(wait=False)
     try:
-        if not _follow(future, work, watch, on_progress, cancelled):
-            raise hub.unanswered(title)
+        if not _follow(future, work, on_progress, cancelled):
+            raise work.hub.unanswered(work.title)
     finally:
-        watch.stop.set()
+        work.hub.watch.stop.set()
         wait([future], LET_GO_S)
     return future.result()
 
@@ -116,7 +218,6 @@ def fetch(
 def _follow(
     future: Future[Path],
     work: "_Fetch",
-    watch: Watch,
     on_progress: Callable[[Fetched], None],
     cancelled: Callable[[], bool],
 ) -> bool:
@@ -130,7 +231,7 @@ def _follow(
             on_progress(told)
         if not is_over and cancelled():
             raise JobCancelled
-        if not is_over and watch.is_silent():
+        if not is_over and work.hub.watch.is_silent():
             return False
     return True
 
@@ -138,58 +239,50 @@ def _follow(
 class _Fetch:
     """One download, run by its own thread. `told` is how far it is; None until that is known."""
 
-    def __init__(self, title: str, folder: Path, prefer_half: bool, hub: Hub, watch: Watch) -> None:
+    def __init__(self, title: str, folder: Path, sources: Sequence[Source], contents: _Contents, hub: Hub) -> None:
+        self.title = title
+        self.folder = folder
+        self.hub = hub
         self.told: Fetched | None = None
-        self._title = title
-        self._folder = folder
-        self._part = _part_of(folder)
-        self._prefer_half = prefer_half
-        self._hub = hub
-        self._watch = watch
+        self._sources = tuple(sources)
+        self._contents = contents
+        self._part = folder.with_name(f"{folder.name}.part")
         self._have: dict[str, int] = {}
         self._total = 0
 
-    def run(self, sources: tuple[Source, ...]) -> Path:
+    @property
+    def is_done(self) -> bool:
+        return (self.folder / self._contents.index).is_file()
+
+    @property
+    def instead(self) -> str:
+        """What a person may do who cannot fetch."""
+        return f"put {self._contents.wish} at {self.folder.parent.name}/{self.folder.name}"
+
+    def clean(self) -> None:
+        """Remove what an earlier download left."""
+        shutil.rmtree(self._part, ignore_errors=True)
+
+    def run(self) -> Path:
         """Fetch from the first source that is usable."""
         reasons = []
-        with self._disk_errors(), self._alone(), self._hub.errors(self._title, _place(self._folder)):
-            for source in () if _is_there(self._folder) else sources:
+        with self._disk_errors(), self._alone(), self.hub.errors(self.title, self.instead):
+            for source in () if self.is_done else self._sources:
                 try:
-                    items = self._plan(source)
+                    items = self._contents.items(source)
                 except Unusable as reason:
-                    logger.warning("%s: %s %s", self._title, source, reason)
+                    logger.warning("%s: %s %s", self.title, source, reason)
                     reasons.append(f"{source} {reason}")
                     continue
-                logger.info("fetching %s from %s", self._title, source)
+                logger.info("fetching %s from %s", self.title, source)
                 self._carry_out(items)
                 break
-        if _is_there(self._folder):
-            return self._folder
+        if self.is_done:
+            return self.folder
         raise DownloadFailed(
-            f"{self._title} cannot be fetched: {'; '.join(reasons)}.",
-            f"Choose another model, or put a diffusers folder with .safetensors weights at {_place(self._folder)}.",
+            f"{self.title} cannot be fetched: {'; '.join(reasons)}.",
+            f"Choose another one, or {self.instead}.",
         )
-
-    def _plan(self, source: Source) -> list[_Item]:
-        files = self._hub.files(source.hub_id, source.revision)
-        if INDEX_NAME not in files:
-            raise Unusable("is not a diffusers pipeline")
-        parts = parts_of(self._hub.read_json(files[INDEX_NAME]))
-        better = self._better_vae(source) if "vae" in parts else []
-        if better:
-            del parts["vae"]
-        return _items(files, choose(files, parts, prefer_half=self._prefer_half)) + better
-
-    def _better_vae(self, source: Source) -> list[_Item]:
-        if source.vae_hub_id is None:
-            return []
-        try:
-            files = self._hub.files(source.vae_hub_id)
-            chosen = choose_part(files, "vae", "AutoencoderKL", prefer_half=self._prefer_half, folder="")
-        except Unusable as reason:
-            logger.warning("%s: %s %s; taking the pipeline's own", self._title, source.vae_hub_id, reason)
-            return []
-        return _items(files, chosen)
 
     def _carry_out(self, items: list[_Item]) -> None:
         self._part.mkdir(parents=True, exist_ok=True)
@@ -200,8 +293,8 @@ class _Fetch:
         for item in items:
             self._tell(item, self._have.get(item.target, 0))
             self._bring(item)
-        _leave_out_safety_checker(self._part / INDEX_NAME)
-        os.replace(self._part, self._folder)
+        self._contents.finish(self._part)
+        os.replace(self._part, self.folder)
 
     def _clear(self, items: list[_Item]) -> None:
         """Drop what an earlier plan left in the part folder, and count what is of use."""
@@ -216,14 +309,14 @@ class _Fetch:
     def _bring(self, item: _Item) -> None:
         """Have `item` whole in the part folder."""
         place, partial = self._part / item.target, self._part / item.partial
-        if place.is_file() and self._hub.is_intact(place, item.file):
+        if place.is_file() and self.hub.is_intact(place, item.file):
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        self._hub.complete(item.file, partial, lambda at: self._tell(item, at))
-        if not self._hub.is_intact(partial, item.file):
+        self.hub.complete(item.file, partial, lambda at: self._tell(item, at))
+        if not self.hub.is_intact(partial, item.file):
             partial.unlink()
             raise DownloadFailed(
-                f"{item.target} of {self._title} arrived damaged: its contents are not those that the hub lists.",
+                f"{item.target} of {self.title} arrived damaged: its contents are not those that the hub lists.",
                 "It was removed. Try again: only this file is fetched anew.",
             )
         os.replace(partial, place)
@@ -240,17 +333,17 @@ class _Fetch:
         self._part.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._part.with_name(f"{self._part.name}.lock"))
         for _ in range(LOCK_TRIES):
-            self._watch.heard()
+            self.hub.watch.heard()
             with suppress(Timeout):
                 lock.acquire(timeout=POLL_S)
                 break
         if not lock.is_locked:
-            raise DownloadFailed(f"{self._title} is being fetched already.", "Wait until that has ended.")
+            raise DownloadFailed(f"{self.title} is being fetched already.", "Wait until that has ended.")
         try:
             yield
         finally:
             lock.release()
-            if _is_there(self._folder):  # else who waits for this file and who comes later would hold two locks
+            if self.is_done:  # else who waits for this file and who comes later would hold two locks
                 with suppress(OSError):
                     os.unlink(lock.lock_file)
 
@@ -259,7 +352,7 @@ class _Fetch:
         try:
             yield
         except OSError as error:
-            logger.warning("%s cannot be stored: %s", self._title, error)
+            logger.warning("%s cannot be stored: %s", self.title, error)
             raise self._not_stored(error) from error
 
     def _not_stored(self, error: OSError) -> StorageFailed:
@@ -267,11 +360,11 @@ class _Fetch:
             return self._too_full()
         if error.errno in _READ_ONLY:
             return StorageFailed(
-                f"The folder {self._folder.parent.name!r} cannot be written.",
+                f"The folder {self.folder.parent.name!r} cannot be written.",
                 "Give yourself write permission, or choose another data folder (FLASH_STUDIO_DATA_DIR).",
             )
         return StorageFailed(
-            f"{self._title} could not be stored: {error.strerror or 'the system does not say why'}.",
+            f"{self.title} could not be stored: {error.strerror or 'the system does not say why'}.",
             "Check the disk that holds the data folder, then try again.",
         )
 
@@ -281,21 +374,9 @@ class _Fetch:
     def _too_full(self) -> StorageFailed:
         needed, free = self._needed() / 1e9, shutil.disk_usage(self._part).free / 1e9
         return StorageFailed(
-            f"The disk is too full for {self._title}: {needed:.1f} GB are needed, {free:.1f} GB are free.",
+            f"The disk is too full for {self.title}: {needed:.1f} GB are needed, {free:.1f} GB are free.",
             "Free some space, or choose another data folder (FLASH_STUDIO_DATA_DIR); what has arrived is kept.",
         )
-
-
-def _is_there(folder: Path) -> bool:
-    return (folder / INDEX_NAME).is_file()
-
-
-def _part_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.part")
-
-
-def _place(folder: Path) -> str:
-    return f"{folder.parent.name}/{folder.name}"
 
 
 def _items(files: dict[str, HubFile], chosen: Iterable[Wanted]) -> list[_Item]:

@@ -88,7 +88,7 @@ class Hub:
 
     def __init__(self, endpoint: str | None, watch: Watch) -> None:
         self._api = HfApi(endpoint=endpoint)
-        self._watch = watch
+        self.watch = watch
         self._host = urlsplit(self._api.endpoint).hostname
 
     def files(self, hub_id: str, revision: str | None = None) -> dict[str, HubFile]:
@@ -150,8 +150,8 @@ class Hub:
                     at = 0
                 synced = at
                 for block in response.iter_bytes():
-                    self._watch.heard()
-                    self._watch.is_flowing = True
+                    self.watch.heard()
+                    self.watch.is_flowing = True
                     out.write(block)
                     at += len(block)
                     if at - synced >= SYNC_BYTES:
@@ -169,7 +169,7 @@ class Hub:
         digest = hashlib.sha256() if file.is_lfs else git
         with path.open("rb") as opened:
             while block := opened.read(1 << 20):
-                self._watch.heard()
+                self.watch.heard()
                 digest.update(block)
         return digest.hexdigest() == file.digest
 
@@ -180,23 +180,23 @@ class Hub:
             try:
                 answer = ask()
             except TransportError as error:
-                self._watch.trouble = error
+                self.watch.trouble = error
             except HfHubHTTPError as error:
                 if error.response.status_code not in _PASSING:
                     raise
-                self._watch.trouble = error
+                self.watch.trouble = error
             else:
-                self._watch.heard()
+                self.watch.heard()
                 return answer
             # Not the error itself: its text may hold a signed address.
-            logger.info("%s: %s, asking again", self._host, type(self._watch.trouble).__name__)
-            if self._watch.stop.wait(pause):
+            logger.info("%s: %s, asking again", self._host, type(self.watch.trouble).__name__)
+            if self.watch.stop.wait(pause):
                 raise JobCancelled
             pause = min(2 * pause, FIRST_ANSWER_S)
 
     def unanswered(self, title: str) -> DownloadFailed:
         """What to tell when the hub has been silent for too long."""
-        trouble = self._watch.trouble
+        trouble = self.watch.trouble
         if isinstance(trouble, HfHubHTTPError):
             return DownloadFailed(
                 f"{title} could not be fetched: {self._host} answers {trouble.response.status_code}.",
@@ -208,8 +208,8 @@ class Hub:
         )
 
     @contextmanager
-    def errors(self, title: str, place: str) -> Generator[None]:
-        """Turn what the hub refuses into a sentence and a next step; `place` is where `title` belongs."""
+    def errors(self, title: str, instead: str) -> Generator[None]:
+        """Turn what the hub refuses into a sentence and a next step; `instead` is what else helps: "put … at …"."""
         try:
             yield
         except GatedRepoError as error:
@@ -218,16 +218,16 @@ class Hub:
                 "Accept it on its page, then log in with `hf auth login`.",
             ) from error
         except HfHubHTTPError as error:
-            raise self._refused(title, place, error.response.status_code) from error
+            raise self._refused(title, instead, error.response.status_code) from error
         except OfflineModeIsEnabled as error:
-            raise offline_failure(title, place) from error
+            raise offline_failure(title, instead) from error
         except ValueError as error:
             raise DownloadFailed(
                 f"{title} could not be fetched: what {self._host} answers is not from the hub.",
                 "A login page or a proxy may be in between: open the hub in a browser, then try again.",
             ) from error
 
-    def _refused(self, title: str, place: str, status: int) -> DownloadFailed:
+    def _refused(self, title: str, instead: str, status: int) -> DownloadFailed:
         if status in _FORBIDDEN:
             return DownloadFailed(
                 f"{self._host} does not let you read {title}: it answers {status}.",
@@ -235,15 +235,15 @@ class Hub:
             )
         return DownloadFailed(
             f"{title} could not be fetched: {self._host} answers {status}.",
-            f"Try again later, or put its diffusers folder at {place}.",
+            f"Try again later, or {instead}.",
         )
 
 
-def offline_failure(title: str, place: str) -> DownloadFailed:
+def offline_failure(title: str, instead: str) -> DownloadFailed:
     """What to tell when `title` would have to be fetched and must not be."""
     return DownloadFailed(
         f"{title} is not on this machine and the studio is offline.",
-        f"Put its diffusers folder at {place}, or switch offline mode off.",
+        f"Switch offline mode off, or {instead}.",
     )
 
 

@@ -65,6 +65,7 @@ class StableDiffusionEngine:
         prompts: tuple[str, str],
         adapters: Sequence[ChosenAdapter] = (),
         *,
+        timesteps: tuple[int, ...] | None = None,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
         on_fetch: OnFetch = unheard,
@@ -75,7 +76,7 @@ class StableDiffusionEngine:
         plan = self._pool.plan(checkpoint, task)
         if not plan.fits:
             raise refusal(checkpoint.title, plan, task)
-        attempt = _Attempt(request, prompts, adapters, cancelled, on_step, on_fetch)
+        attempt = _Attempt(request, adapters, Work(request, prompts, timesteps), cancelled, on_step, on_fetch)
         while True:
             try:
                 return self._make(checkpoint, attempt, plan)
@@ -124,18 +125,18 @@ class _Attempt:
     def __init__(
         self,
         request: ResolvedRequest,
-        prompts: tuple[str, str],
         adapters: Sequence[ChosenAdapter],
+        work: Work,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
         on_fetch: OnFetch,
     ) -> None:
         self.request = request
         self.adapters = adapters
+        self.work = work
         self.cancelled = cancelled
         self.on_step = on_step
         self.on_fetch = on_fetch
-        self.work = Work(request, prompts)
 
 
 def _to_image(pixels: np.ndarray) -> Image.Image:

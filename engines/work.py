@@ -21,15 +21,19 @@ _T = TypeVar("_T")
 
 
 class Work:
-    """One picture of a `single` recipe. `prompts` are the texts as run: (prompt, negative prompt).
+    """One picture of a `single` recipe. `prompts` are the texts as run: (prompt, negative prompt); `timesteps` are
+    where its sampler stops, None for the sampler's own.
 
     Values that are not finite in half precision are tried once more in float32, which reaches further. Latents that are
     finished are kept, so that a decoder which runs out of memory can be asked again under another plan.
     """
 
-    def __init__(self, request: ResolvedRequest, prompts: tuple[str, str]) -> None:
+    def __init__(
+        self, request: ResolvedRequest, prompts: tuple[str, str], timesteps: tuple[int, ...] | None = None
+    ) -> None:
         self._request = request
         self._prompts = prompts
+        self._timesteps = timesteps
         self._latents: Tensor | None = None
         self._retried: list[str] = []
 
@@ -86,6 +90,7 @@ class Work:
                 width=request.width,
                 height=request.height,
                 num_inference_steps=request.num_inference_steps,
+                timesteps=self._timesteps and list(self._timesteps),
                 guidance_scale=request.guidance_scale,
                 # Noise is drawn on the CPU on every device, so that a seed means the same picture everywhere.
                 generator=torch.Generator("cpu").manual_seed(request.seed),

@@ -77,6 +77,7 @@ class EngineProcess:
         prompts: tuple[str, str],
         adapters: Sequence[ChosenAdapter] = (),
         *,
+        timesteps: tuple[int, ...] | None = None,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
         on_fetch: OnFetch = unheard,
@@ -88,7 +89,7 @@ class EngineProcess:
             GenerationFailed: the process ended twice.
         """
         callbacks = {"cancelled": cancelled, "on_step": on_step, "on_fetch": on_fetch}
-        return self._do("generate", (request, prompts, tuple(adapters)), callbacks)
+        return self._do("generate", (request, prompts, tuple(adapters), timesteps), callbacks)
 
     def close(self) -> None:
         """End the process. One that is not closed ends with this process."""
@@ -102,7 +103,7 @@ class EngineProcess:
         try:
             return self._living().call(method, args, callbacks)
         except ProcessGone as gone:
-            raise _hopeless(gone) from None
+            raise _hopeless(f"{gone}, twice in a row") from None
 
     def _living(self) -> "_Child":
         with self._lock:
@@ -114,12 +115,12 @@ class EngineProcess:
         try:
             return _Child(self._command, self._settings)
         except ProcessGone as gone:
-            raise _hopeless(gone) from None
+            raise _hopeless(f"{gone} before it was ready") from None
 
 
-def _hopeless(gone: ProcessGone) -> GenerationFailed:
+def _hopeless(end: str) -> GenerationFailed:
     return GenerationFailed(
-        f"The process that draws {gone}, twice in a row; the log says more.",
+        f"The process that draws {end}; the log says more.",
         "If memory was short, ask for a smaller picture or close other programs; if the GPU failed, restart the "
         "machine or set FLASH_STUDIO_DEVICE=cpu.",
     )

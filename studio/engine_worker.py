@@ -100,13 +100,19 @@ class Worker:
         self._engine.preload(checkpoint)
 
     def generate(
-        self, call_id: int, request: ResolvedRequest, prompts: tuple[str, str], adapters: tuple[ChosenAdapter, ...]
+        self,
+        call_id: int,
+        request: ResolvedRequest,
+        prompts: tuple[str, str],
+        adapters: tuple[ChosenAdapter, ...],
+        timesteps: tuple[int, ...] | None,
     ) -> Picture:
         self._look_for(request.checkpoint)
         return self._engine.generate(
             request,
             prompts,
             adapters,
+            timesteps=timesteps,
             cancelled=lambda: self._call_back(call_id, "cancelled"),
             on_step=lambda step: self._on_step(call_id, step),
             on_fetch=lambda done, total: self._call_back(call_id, "on_fetch", done, total),

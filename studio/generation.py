@@ -14,7 +14,7 @@ from PIL import Image
 from engines.base import Engine, EngineState, OnFetch, Picture, Step, unheard
 from engines.identity import agree, conditions, described_at, find_place, foreseen, weights_sha256, weights_stamp
 from studio import __version__
-from studio.adapters import AdapterService
+from studio.additions import Additions
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import JobCancelled
 from studio.domain.events import Drawing, Fetching, ImageReady, Progress
@@ -35,7 +35,7 @@ _AGAIN = "again"
 PREVIEW_QUALITY = 85
 PREVIEW_SHARE = 0.1
 """Share of the time that previews may take: a quick picture shows fewer of them rather than becoming slow."""
-_UNSAID = {"studio": "0.1.0", "adapters": ""}
+_UNSAID = {"studio": "0.1.0", "adapters": "", "accelerator": ""}
 """What holds for pictures whose environment does not say it."""
 
 
@@ -68,11 +68,11 @@ class EarlierPictures:
     """Finds the picture that drawing a recipe now would make once more. Loads no weights for it."""
 
     def __init__(
-        self, gallery: Gallery, ledger: Ledger, adapters: AdapterService, engine: EngineHolder, settings: Settings
+        self, gallery: Gallery, ledger: Ledger, additions: Additions, engine: EngineHolder, settings: Settings
     ) -> None:
         self._gallery = gallery
         self._ledger = ledger
-        self._adapters = adapters
+        self._additions = additions
         self._engine = engine
         self._settings = settings
 
@@ -82,13 +82,13 @@ class EarlierPictures:
         """The newest such picture of `visitor` whose file is whole; None if this `single` recipe has to be drawn.
 
         Raises:
-            NotFound: an adapter that the prompt names went away, or the checkpoint's folder in the catalogue.
+            NotFound: something that the recipe adds went away, or the checkpoint's folder in the catalogue.
         """
         alike = self._gallery.alike(recipe, prompts, visitor)
         if not alike:
             return None
         now = conditions(checkpoint, self._state(checkpoint))
-        now |= {"studio": __version__, "adapters": self._adapters.hashes(recipe.prompt)}
+        now |= {"studio": __version__, **self._additions.told(recipe)}
         alike = [record for record in alike if agree(_UNSAID | record.environment, now)]
         place = find_place(checkpoint, PROJECT_ROOT, self._settings.models_dir)
         alike = self._of_weights(place, alike) if alike and place else []
@@ -131,11 +131,11 @@ class GenerationService:
         runner: JobRunner,
         gallery: Gallery,
         engine: EngineHolder,
-        adapters: AdapterService,
+        additions: Additions,
         earlier: EarlierPictures,
     ) -> None:
         self._catalogue = catalogue
-        self._adapters = adapters
+        self._additions = additions
         self._earlier = earlier
         self._runner = runner
         self._gallery = gallery
@@ -151,7 +151,7 @@ class GenerationService:
             QueueFull: too much is waiting.
         """
         resolved = self._catalogue.resolve(request)
-        self._adapters.check(resolved.prompt, self._catalogue.checkpoint(resolved.checkpoint))
+        self._additions.adapters.check(resolved.prompt, self._catalogue.checkpoint(resolved.checkpoint))
         return self._runner.submit(KIND, {**resolved.model_dump(mode="json"), _AGAIN: again}, visitor)
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -184,12 +184,18 @@ class GenerationService:
         on_fetch: OnFetch = unheard,
     ) -> Picture:
         """Make the picture of a `single` recipe without keeping it."""
-        adapters, hashes = self._adapters.chosen(recipe.prompt), self._adapters.hashes(recipe.prompt)
+        added = self._additions.of(recipe, cancelled, on_fetch)
+        told = {"studio": __version__, **self._additions.told(recipe)}
         picture = self._engine.get().generate(
-            recipe, self.prompts(recipe), adapters, cancelled=cancelled, on_step=on_step, on_fetch=on_fetch
+            recipe,
+            self.prompts(recipe),
+            added.adapters,
+            timesteps=added.timesteps,
+            cancelled=cancelled,
+            on_step=on_step,
+            on_fetch=on_fetch,
         )
-        told = {"studio": __version__} | ({"adapters": hashes} if hashes else {})
-        return replace(picture, environment=picture.environment | told)
+        return replace(picture, environment=picture.environment | {name: text for name, text in told.items() if text})
 
     def prompts(self, recipe: ResolvedRequest) -> tuple[str, str]:
         """The prompt and negative prompt as the model reads them: with the style's words, without adapters' tags."""

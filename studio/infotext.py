@@ -18,7 +18,7 @@ from studio import __version__
 from studio.domain.catalogue import Catalogue, SchedulerRow
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
-from studio.domain.request import GenerationRequest, invalid_request, label, parse_request
+from studio.domain.request import NO_ACCELERATOR, GenerationRequest, invalid_request, label, parse_request
 from studio.domain.tags import adapters_named
 
 SOFTWARE = f"flash-studio {__version__}"
@@ -57,6 +57,7 @@ def infotext(record: ImageRecord, catalogue: Catalogue) -> str:
         "Model": recipe.checkpoint,
         "RNG": "CPU",
         "Lora hashes": record.environment.get("adapters", ""),
+        "Accelerator": "" if recipe.accelerator == NO_ACCELERATOR else recipe.accelerator,
         "Version": SOFTWARE,
     }
     prompt = " ".join([record.prompt_as_run, *(use.tag for use in adapters_named(recipe.prompt))])
@@ -101,7 +102,9 @@ def request_from_infotext(text: str, catalogue: Catalogue) -> FoundSettings:
     values: dict[str, str | None] = {field: found[key] for key, field in _FIELD_OF_KEY.items() if key in found}
     values["scheduler"] = _scheduler_id(found.get("Sampler", ""), found.get("Schedule type", ""), catalogue)
     values["checkpoint"] = _checkpoint_id(found.get("Model", ""), catalogue)
-    unknown = {"scheduler": found.get("Sampler"), "checkpoint": found.get("Model")}
+    named = found.get("Accelerator")
+    values["accelerator"] = named if named in [row.id for row in catalogue.accelerators] else None
+    unknown = {"scheduler": found.get("Sampler"), "checkpoint": found.get("Model"), "accelerator": named}
     left_out = [f"{label(field).lower()} {said}" for field, said in unknown.items() if said and not values[field]]
     try:
         return FoundSettings(request=GenerationRequest.model_validate(values), left_out=tuple(left_out))

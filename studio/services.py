@@ -5,7 +5,9 @@ from functools import partial
 
 from engines.base import Engine
 from lora_registry.store import AdapterStore
+from studio.accelerators import AcceleratorService
 from studio.adapters import AdapterService
+from studio.additions import Additions
 from studio.checkpoints import OwnCheckpoints
 from studio.domain.catalogue import Catalogue
 from studio.domain.images import ImageRecord
@@ -30,6 +32,7 @@ class Services:
     catalogue: Catalogue
     own_checkpoints: OwnCheckpoints
     adapters: AdapterService
+    accelerators: AcceleratorService
     ledger: Ledger
     runner: JobRunner
     gallery: Gallery
@@ -91,8 +94,10 @@ def open_services(
     runner = JobRunner(ledger, queue=queue, max_queued=settings.max_queued)
     holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
     adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir)
-    earlier = EarlierPictures(gallery, ledger, adapters, holder, settings)
-    generation = GenerationService(catalogue, runner, gallery, holder, adapters, earlier)
+    accelerators = AcceleratorService(catalogue, settings.accelerators_dir, offline=settings.offline)
+    additions = Additions(adapters=adapters, accelerators=accelerators)
+    earlier = EarlierPictures(gallery, ledger, additions, holder, settings)
+    generation = GenerationService(catalogue, runner, gallery, holder, additions, earlier)
     reproduction = ReproductionService(runner, gallery, generation)
     runner.start()
     return Services(
@@ -100,6 +105,7 @@ def open_services(
         catalogue=catalogue,
         own_checkpoints=own_checkpoints,
         adapters=adapters,
+        accelerators=accelerators,
         ledger=ledger,
         runner=runner,
         gallery=gallery,

@@ -52,6 +52,11 @@ class Settings(BaseModel):
         return self.data_dir / "adapters"
 
     @property
+    def accelerators_dir(self) -> Path:
+        """Accelerators, downloaded or dropped here by hand."""
+        return self.data_dir / "accelerators"
+
+    @property
     def ledger_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / 'studio.db'}"
 

@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio.domain.catalogue import Catalogue, Checkpoint
+from studio.domain.catalogue import Accelerator, Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
-from studio.domain.request import RANDOM_SEED, parse_request
+from studio.domain.request import NO_ACCELERATOR, RANDOM_SEED, parse_request
 from studio.metadata import read_settings
-from studio.prompts import remarks
+from studio.prompts import prompt_remarks
 from tabs import controls
 from tabs.controls import help_text
 from tabs.form import Form
@@ -70,8 +70,8 @@ class Ask:
 
     def fitted(self, values: Mapping[str, Any], checkpoint: Checkpoint) -> tuple[dict[str, Any], list[str]]:
         """A value for every control, and what was refused because `checkpoint` cannot use it."""
-        settings = {**self.defaults(checkpoint), **{k: v for k, v in values.items() if v is not None}}
-        settings["checkpoint"] = checkpoint.id
+        given = {k: v for k, v in values.items() if v is not None}
+        settings = {**self.defaults(checkpoint, given.get("accelerator")), **given, "checkpoint": checkpoint.id}
         refused = []
         if not all(checkpoint.min_size <= settings[side] <= checkpoint.max_size for side in ("width", "height")):
             refused.append(
@@ -82,19 +82,23 @@ class Ask:
         known = {
             "style": [value for _, value in controls.style_choices(self.catalogue, checkpoint)],
             "scheduler": [value for _, value in controls.scheduler_choices(self.catalogue)],
+            "accelerator": [value for _, value in controls.accelerator_choices(self.catalogue, checkpoint)],
         }
+        usual = self.defaults(checkpoint)
         for name, choices in known.items():
             if settings[name] not in choices:
                 refused.append(f"{name} {settings[name]}")
-                settings[name] = self.defaults(checkpoint)[name]
+                settings[name] = usual[name]
         scheduler = self.catalogue.scheduler(settings["scheduler"])
         if scheduler.max_steps and settings["num_inference_steps"] > scheduler.max_steps:
             refused.append(f"{settings['num_inference_steps']} steps ({scheduler.title} takes {scheduler.max_steps})")
             settings["num_inference_steps"] = scheduler.max_steps
         return settings, refused
 
-    def defaults(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """What suits `checkpoint`, for every field."""
+    def defaults(self, checkpoint: Checkpoint, accelerator_id: str | None = None) -> dict[str, Any]:
+        """What suits `checkpoint`, with that accelerator if it is one for it, for every field."""
+        accelerator = self.accelerator(accelerator_id, checkpoint)
+        usual = accelerator or checkpoint
         return {
             "prompt": "",
             "negative_prompt": "",
@@ -102,9 +106,10 @@ class Ask:
             "style": self.catalogue.styles_for(checkpoint)[0].id,
             "width": checkpoint.native_size,
             "height": checkpoint.native_size,
-            "num_inference_steps": checkpoint.default_steps,
-            "guidance_scale": checkpoint.default_guidance,
-            "scheduler": checkpoint.default_scheduler,
+            "accelerator": accelerator.id if accelerator else NO_ACCELERATOR,
+            "num_inference_steps": usual.default_steps,
+            "guidance_scale": usual.default_guidance,
+            "scheduler": accelerator.scheduler if accelerator else checkpoint.default_scheduler,
             "seed": RANDOM_SEED,
             "num_images": 1,
         }
@@ -116,24 +121,40 @@ class Ask:
         except NotFound:
             return self.catalogue.checkpoint(self.catalogue.default_checkpoint)
 
+    def accelerator(self, accelerator_id: str | None, checkpoint: Checkpoint) -> Accelerator | None:
+        """The row of that id, if it was made for `checkpoint`."""
+        fitting = {row.id: row for row in self.catalogue.accelerators_for(checkpoint)}
+        return fitting.get(accelerator_id or NO_ACCELERATOR)
+
     def models(self, **changes: Any) -> Updates:
         """The models to choose from: one's own may have come since the page was built."""
         choices = controls.checkpoint_choices(self.catalogue)
         return {self.form["checkpoint"]: gr.Dropdown(choices=choices, **changes)}
 
     def warn(self, values: Mapping[str, Any]) -> str:
-        """The warning about what the model will make nothing of (HTML, "" for none)."""
+        """The warning about what will not come out as it is asked for (HTML, "" for none)."""
         checkpoint = self.checkpoint(values.get("checkpoint"))
         styles = self.catalogue.styles_for(checkpoint)
         style = next((row for row in styles if row.id == values.get("style")), styles[0])
-        text = remarks(checkpoint, style, values.get("prompt") or "")
-        return controls.warning_html(text) if text else ""
+        said = prompt_remarks(checkpoint, style, values.get("prompt") or "")
+        accelerator = self.accelerator(values.get("accelerator"), checkpoint)
+        if accelerator:
+            asked = {**self.defaults(checkpoint, accelerator.id), **values}
+            said += accelerator.remarks(asked["num_inference_steps"], asked["guidance_scale"], asked["scheduler"])
+        return controls.warning_html(" ".join(said)) if said else ""
 
     def on_model(self, data: Mapping[Component, Any]) -> Updates:
         """Input: the form. Output: all controls; size, steps, guidance, sampler and style as the model likes them."""
         kept = ("prompt", "negative_prompt", "checkpoint", "seed", "num_images")
         values = self.form.values(data)
         return self.fill({name: values[name] for name in kept if name in values})
+
+    def on_accelerator(self, data: Mapping[Component, Any]) -> Updates:
+        """Input: the form. Output: all controls; steps, guidance and sampler as the accelerator wants them, or as the
+        model does without one."""
+        chosen = ("num_inference_steps", "guidance_scale", "scheduler")
+        values = self.form.values(data)
+        return self.fill({name: value for name, value in values.items() if name not in chosen})
 
     def on_shape(self, shape: str) -> Updates:
         """Input: the shape button. Output: width and height."""
@@ -172,6 +193,7 @@ class Ask:
         size = [self.form["width"], self.form["height"]]
         model = self.form["checkpoint"]
         model.input(guarded(self.on_model), self.form.inputs, self.outputs, **FORM)
+        self.form["accelerator"].input(guarded(self.on_accelerator), self.form.inputs, self.outputs, **FORM)
         self.shape.input(guarded(self.on_shape), self.shape, size, **QUIET)
         gr.on([side.change for side in size], guarded(self.on_size), [*size, model], self.shape, **FORM)
         self.form["guidance_scale"].change(
@@ -187,6 +209,7 @@ class Ask:
         return {
             **self.models(value=checkpoint.id),
             self.form["style"]: gr.Dropdown(choices=choices, value=settings["style"]),
+            self.form["accelerator"]: controls.accelerator_for(self.catalogue, checkpoint, settings["accelerator"]),
             self.form["width"]: gr.Slider(value=settings["width"], **limits),
             self.form["height"]: gr.Slider(value=settings["height"], **limits),
             self.shape: gr.Radio(choices=controls.shape_choices(checkpoint), value=shape),
@@ -277,6 +300,7 @@ def _build_details(catalogue: Catalogue, checkpoint: Checkpoint, slots: _Slots) 
         slots.add("style", controls.build_choice("style", controls.style_choices(catalogue, checkpoint), style))
         slots.add("negative_prompt", controls.build_negative_prompt())
     with gr.Accordion("Care — time and closeness to the prompt", open=False, elem_id="care"):
+        slots.add("accelerator", controls.build_accelerator(catalogue, checkpoint))
         slots.add("num_inference_steps", controls.build_slider("num_inference_steps", checkpoint.default_steps))
         slots.add("guidance_scale", controls.build_slider("guidance_scale", checkpoint.default_guidance))
         schedulers = controls.scheduler_choices(catalogue)

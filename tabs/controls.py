@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from studio.domain.catalogue import Catalogue, Checkpoint
-from studio.domain.request import RANDOM_SEED, ResolvedRequest, bounds
+from studio.domain.catalogue import Accelerator, Catalogue, Checkpoint
+from studio.domain.request import NO_ACCELERATOR, RANDOM_SEED, ResolvedRequest, bounds
 
 Choice = tuple[str, str]
 
@@ -57,6 +57,18 @@ def build_choice(field: str, choices: list[Choice], value: str) -> gr.Dropdown:
     return gr.Dropdown(choices=choices, value=value, filterable=False, **common(field))
 
 
+def build_accelerator(catalogue: Catalogue, checkpoint: Checkpoint) -> gr.Dropdown:
+    return accelerator_for(catalogue, checkpoint, NO_ACCELERATOR, filterable=False, **_without_info("accelerator"))
+
+
+def accelerator_for(catalogue: Catalogue, checkpoint: Checkpoint, value: str, **changes: Any) -> gr.Dropdown:
+    """The accelerators of `checkpoint`; switched off with its reason where there is none."""
+    choices = accelerator_choices(catalogue, checkpoint)
+    has_any = len(choices) > 1
+    info = help_text("accelerator") if has_any else f"There is none for {checkpoint.title} yet."
+    return gr.Dropdown(choices=choices, value=value, interactive=has_any, info=info, **changes)
+
+
 def build_prompt() -> gr.Textbox:
     # lines > 1: Enter makes a new line and Ctrl+Enter generates (assets/keys.js).
     return gr.Textbox(lines=3, max_lines=8, autofocus=True, placeholder=help_text("prompt"), **_without_info("prompt"))
@@ -105,6 +117,12 @@ def scheduler_choices(catalogue: Catalogue) -> list[Choice]:
     return [(f"{row.title} — {row.note}", row.id) for row in catalogue.schedulers]
 
 
+def accelerator_choices(catalogue: Catalogue, checkpoint: Checkpoint) -> list[Choice]:
+    """None, and those that were made for `checkpoint`, with what they may be used for."""
+    rows = catalogue.accelerators_for(checkpoint)
+    return [("None — the model as it is", NO_ACCELERATOR), *((_with_licence(row), row.id) for row in rows)]
+
+
 def style_choices(catalogue: Catalogue, checkpoint: Checkpoint) -> list[Choice]:
     return [(row.title, row.id) for row in catalogue.styles_for(checkpoint)]
 
@@ -132,6 +150,11 @@ def checkpoint_note(checkpoint: Checkpoint) -> str:
 
 def _with_download(row: Checkpoint) -> str:
     return f"{row.title} — download {row.download_gb:g} GB" if row.download_gb else row.title
+
+
+def _with_licence(row: Accelerator) -> str:
+    use = "" if row.is_commercial else ", not for commercial use"
+    return f"{row.title} — {row.licence}{use}"
 
 
 def _without_info(field: str) -> dict[str, Any]:

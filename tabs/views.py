@@ -5,7 +5,7 @@ import html
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from studio.domain.catalogue import Catalogue, Checkpoint, SchedulerRow, Style
+from studio.domain.catalogue import Accelerator, Catalogue, Checkpoint, SchedulerRow, Style
 from studio.domain.errors import NotFound
 from studio.domain.events import Fetching, Progress
 from studio.domain.images import ImageRecord
@@ -149,18 +149,17 @@ def alt_text(record: ImageRecord) -> str:
 def short_facts(record: ImageRecord, catalogue: Catalogue) -> str:
     """The line under a result (HTML): seed first."""
     recipe = record.recipe
-    return definitions(
-        {
-            "Seed": str(recipe.seed),
-            "Time": duration(record.seconds.get("total", 0.0)),
-            "Peak memory": memory(record.peak_memory_mb),
-            "Sampler": title_of(catalogue.scheduler, recipe.scheduler),
-            "Steps": str(recipe.num_inference_steps),
-            "Guidance": f"{recipe.guidance_scale:g}",
-            "Size": f"{recipe.width} × {recipe.height}",
-        },
-        "facts",
-    )
+    rows = {
+        "Seed": str(recipe.seed),
+        "Time": duration(record.seconds.get("total", 0.0)),
+        "Peak memory": memory(record.peak_memory_mb),
+        "Accelerator": title_of(catalogue.accelerator, recipe.accelerator),
+        "Sampler": title_of(catalogue.scheduler, recipe.scheduler),
+        "Steps": str(recipe.num_inference_steps),
+        "Guidance": f"{recipe.guidance_scale:g}",
+        "Size": f"{recipe.width} × {recipe.height}",
+    }
+    return definitions({name: value for name, value in rows.items() if value}, "facts")
 
 
 def all_facts(record: ImageRecord, catalogue: Catalogue) -> str:
@@ -174,6 +173,7 @@ def all_facts(record: ImageRecord, catalogue: Catalogue) -> str:
         "Style": title_of(catalogue.style, recipe.style),
         "Seed": str(recipe.seed),
         "Size": f"{recipe.width} × {recipe.height} px",
+        "Accelerator": title_of(catalogue.accelerator, recipe.accelerator),
         "Steps": str(recipe.num_inference_steps),
         "Guidance scale": f"{recipe.guidance_scale:g}",
         "Sampler": title_of(catalogue.scheduler, recipe.scheduler),
@@ -198,10 +198,11 @@ def verdict(sentence: str, kind: str) -> str:
     return f'<p class="verdict" data-kind="{html.escape(kind)}" role="status">{html.escape(sentence)}</p>'
 
 
-def title_of(find: Callable[[str], Checkpoint | SchedulerRow | Style], row_id: str) -> str:
-    """The title of a row of the catalogue, or its id for a picture older than the catalogue."""
+def title_of(find: Callable[[str], Accelerator | Checkpoint | SchedulerRow | Style | None], row_id: str) -> str:
+    """The title of a row of the catalogue, or its id for a picture older than the catalogue; "" for no row."""
     try:
-        return find(row_id).title
+        row = find(row_id)
+        return row.title if row else ""
     except NotFound:
         return row_id
 

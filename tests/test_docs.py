@@ -57,6 +57,12 @@ def test_every_checkpoint_is_told(catalogue: Catalogue) -> None:
     assert [row.licence for row in catalogue.checkpoints if row.licence not in README] == []
 
 
+def test_every_accelerator_is_told(catalogue: Catalogue) -> None:
+    assert [row.id for row in catalogue.accelerators if f"`{row.id}`" not in README] == []
+    restricted = [row.licence for row in catalogue.accelerators if not row.is_commercial]
+    assert [licence for licence in restricted if licence.split(",")[0] not in README] == []
+
+
 @pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.name)
 def test_a_decision_is_one_page(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from studio import __version__
 from studio.domain.adapter import MAX_LORA_SCALE
 from studio.domain.catalogue import Catalogue
-from studio.domain.request import GenerationRequest, ResolvedRequest, bounds, label
+from studio.domain.request import NO_ACCELERATOR, GenerationRequest, ResolvedRequest, bounds, label
 
 FLAGS = {
     "negative_prompt": ("--negative", "TEXT"),
@@ -16,6 +16,7 @@ FLAGS = {
     "style": ("--style", "ID"),
     "width": ("--width", "PX"),
     "height": ("--height", "PX"),
+    "accelerator": ("--accelerator", "ID"),
     "num_inference_steps": ("--steps", "N"),
     "guidance_scale": ("--guidance", "X"),
     "scheduler": ("--sampler", "ID"),
@@ -185,7 +186,12 @@ def _help(field: str, catalogue: Catalogue) -> str:
     low, high, _ = bounds(field)
     if low is not None:
         parts.append(f"{low:g} to {high:.0f};")
-    rows = {"checkpoint": catalogue.checkpoints, "style": catalogue.styles, "scheduler": catalogue.schedulers}
+    rows = {
+        "checkpoint": catalogue.checkpoints,
+        "style": catalogue.styles,
+        "scheduler": catalogue.schedulers,
+        "accelerator": catalogue.accelerators,
+    }
     if field in rows:
         parts.append(f"One of {', '.join(row.id for row in rows[field])};")
     default = GenerationRequest.model_fields[field].default
@@ -197,7 +203,8 @@ def _help(field: str, catalogue: Catalogue) -> str:
 def _default(field: str, default: object, catalogue: Catalogue) -> object:
     if default is not None:
         return default
-    return {"checkpoint": catalogue.default_checkpoint, "style": catalogue.styles[0].id}.get(field, "the model's own")
+    fixed = {"checkpoint": catalogue.default_checkpoint, "style": catalogue.styles[0].id, "accelerator": NO_ACCELERATOR}
+    return fixed.get(field, "the model's own")
 
 
 def _number(text: str) -> int | float | str:

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
     folder = None if options.out is None else prepared(Path(options.out))
     checkpoint = catalogue.checkpoint(recipe.checkpoint)
     reporter = choose_reporter(checkpoint, settings, is_quiet=options.quiet)
-    if remark := remarks(checkpoint, catalogue.style(recipe.style), recipe.prompt):
+    for remark in remarks(recipe, catalogue):
         reporter.note(remark)
     # A line of its own: a running studio must not take the job, nor a later command that gets the same process id.
     queue = f"{PASSING}{os.getpid()}-{secrets.token_hex(4)}"

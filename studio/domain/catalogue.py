@@ -5,14 +5,15 @@
 
 import secrets
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from studio.domain.errors import InvalidRequest, NotFound
-from studio.domain.request import MAX_SEED, RANDOM_SEED, GenerationRequest, ResolvedRequest, label
+from studio.domain.request import MAX_SEED, NO_ACCELERATOR, RANDOM_SEED, GenerationRequest, ResolvedRequest, label
+from studio.domain.timesteps import Grid, timesteps_on
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
@@ -93,6 +94,59 @@ class SchedulerRow(_Row):
     """Most steps that it can take; None for as many as a request may ask for."""
 
 
+class Accelerator(_Row):
+    """An adapter that was distilled so that checkpoints draw in few steps, and how they are sampled with it."""
+
+    family: str
+    checkpoint: str | None = None
+    """The only one that it fits; None for all of the family but miniatures."""
+    scheduler: str
+    grid: Grid | None = None
+    """Where its timesteps lie; None leaves them to the sampler."""
+    trained_steps: tuple[int, ...]
+    default_steps: int
+    default_guidance: float = 1.0
+    max_guidance: float = 1.0
+    """More of it than it was trained for spoils the picture."""
+    lora_scale: float = 1.0
+    licence: str
+    is_commercial: bool
+    """Whether what is made with it may be sold."""
+    note: str
+    file: str | None = None
+    """An adapter file, relative to the project root."""
+    hub_id: str | None = None
+    hub_files: Mapping[int, str] = {}
+    """Files of `hub_id` by the number of steps that each is for; a single one serves for all."""
+
+    def suits(self, checkpoint: Checkpoint) -> bool:
+        """Whether it was distilled for `checkpoint`, or for its family."""
+        if self.checkpoint is not None:
+            return self.checkpoint == checkpoint.id
+        return self.family == checkpoint.family and not checkpoint.is_pocket
+
+    def hub_file(self, steps: int) -> str:
+        """The file for a picture of `steps` steps: that of the nearest number of steps that there is one for."""
+        return self.hub_files[min(self.hub_files, key=lambda known: (abs(known - steps), known))]
+
+    def remarks(self, steps: int, guidance_scale: float, scheduler: str) -> tuple[str, ...]:
+        """What of these it was not made for, a sentence each."""
+        said = []
+        if steps not in self.trained_steps:
+            known = _listed(self.trained_steps)
+            said.append(f"{self.title} was made for {known} steps; {steps} may come out unfinished or overdone.")
+        if guidance_scale > self.max_guidance:
+            most = f"up to {self.max_guidance:g}" if self.max_guidance > 1 else "off (1)"
+            said.append(f"{self.title} was made for guidance {most}; {guidance_scale:g} overdoes colours and edges.")
+        if scheduler != self.scheduler:
+            said.append(f"{self.title} was made for another sampler than this one.")
+        return tuple(said)
+
+    def timesteps(self, steps: int) -> tuple[int, ...] | None:
+        """At which timesteps a picture of `steps` steps is drawn; None for the sampler's own."""
+        return timesteps_on(self.grid, steps) if self.grid else None
+
+
 class Style(_Row):
     """Words around a prompt; `{prompt}` stands for what was typed."""
 
@@ -113,6 +167,7 @@ class Catalogue(BaseModel):
     families: tuple[Family, ...]
     rows: tuple[Checkpoint, ...] = Field(alias="checkpoints")
     schedulers: tuple[SchedulerRow, ...]
+    accelerators: tuple[Accelerator, ...] = ()
     styles: tuple[Style, ...]
     _own: tuple[Checkpoint, ...] = PrivateAttr(default=())
 
@@ -139,6 +194,14 @@ class Catalogue(BaseModel):
     def scheduler(self, scheduler_id: str) -> SchedulerRow:
         return _find(self.schedulers, scheduler_id, "sampler")
 
+    def accelerator(self, accelerator_id: str) -> Accelerator | None:
+        """That of a recipe; None for `NO_ACCELERATOR`."""
+        return None if accelerator_id == NO_ACCELERATOR else _find(self.accelerators, accelerator_id, "accelerator")
+
+    def accelerators_for(self, checkpoint: Checkpoint) -> tuple[Accelerator, ...]:
+        """Those that were distilled for `checkpoint` or its family."""
+        return tuple(row for row in self.accelerators if row.suits(checkpoint))
+
     def style(self, style_id: str) -> Style:
         return _find(self.styles, style_id, "style")
 
@@ -150,15 +213,18 @@ class Catalogue(BaseModel):
         """Decide everything that `request` left open.
 
         Raises:
-            InvalidRequest: a name that is not in the catalogue, a size the checkpoint cannot draw,
-                a style for another kind of checkpoint, more steps than the sampler can take.
+            InvalidRequest: a name that is not in the catalogue, a size the checkpoint cannot draw, a style or an
+                accelerator for another kind of checkpoint, more steps than the sampler can take.
         """
         checkpoint = _named(self.checkpoints, request.checkpoint, self.default_checkpoint, "checkpoint")
-        scheduler = _named(self.schedulers, request.scheduler, checkpoint.default_scheduler, "scheduler")
+        accelerator = self._suitable(request.accelerator, checkpoint)
+        usual = accelerator or checkpoint
+        default_scheduler = accelerator.scheduler if accelerator else checkpoint.default_scheduler
+        scheduler = _named(self.schedulers, request.scheduler, default_scheduler, "scheduler")
         style = _named(self.styles_for(checkpoint), request.style, self.styles[0].id, "style")
         for field in ("width", "height"):
             _check_size(field, getattr(request, field), checkpoint)
-        steps = _or(request.num_inference_steps, checkpoint.default_steps)
+        steps = _or(request.num_inference_steps, usual.default_steps)
         _check_steps(steps, scheduler)
         return ResolvedRequest(
             prompt=request.prompt,
@@ -168,17 +234,37 @@ class Catalogue(BaseModel):
             width=_or(request.width, checkpoint.native_size),
             height=_or(request.height, checkpoint.native_size),
             num_inference_steps=steps,
-            guidance_scale=_or(request.guidance_scale, checkpoint.default_guidance),
+            guidance_scale=_or(request.guidance_scale, usual.default_guidance),
             scheduler=scheduler.id,
+            accelerator=accelerator.id if accelerator else NO_ACCELERATOR,
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed == RANDOM_SEED else request.seed,
             num_images=request.num_images,
         )
+
+    def _suitable(self, accelerator_id: str | None, checkpoint: Checkpoint) -> Accelerator | None:
+        try:
+            accelerator = self.accelerator(_or(accelerator_id, NO_ACCELERATOR))
+        except NotFound as error:
+            raise InvalidRequest(error.message, error.hint, "accelerator") from None
+        if accelerator is None or accelerator.suits(checkpoint):
+            return accelerator
+        fitting = ", ".join(row.title for row in self.accelerators_for(checkpoint))
+        instead = f"Choose one of those that were ({fitting}), or none." if fitting else "There is none for it yet."
+        raise InvalidRequest(f"{accelerator.title} was not made for {checkpoint.title}.", instead, "accelerator")
 
     def styled(self, request: ResolvedRequest) -> tuple[str, str]:
         """The prompt and negative prompt with the style's words around them."""
         style = self.style(request.style)
         negative = ", ".join(text for text in (request.negative_prompt, style.negative) if text)
         return style.template.replace("{prompt}", request.prompt), negative
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """2, 4 or 8; 2 to 8."""
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _find(rows: Sequence[_RowT], row_id: str, kind: str) -> _RowT:

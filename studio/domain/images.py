@@ -46,7 +46,7 @@ class ImageRecord(BaseModel):
 def recipe_sha256(recipe: ResolvedRequest, prompt_as_run: str, negative_as_run: str) -> str:
     """One name for all that was asked of the model: the recipe of a picture, and the texts as the model reads them.
 
-    A field that comes to the recipe changes every name: the ledger's next version has to work them out anew.
+    A field that comes to the recipe has to have a default, which is left out here, so that names stay as they are.
     """
-    told = [recipe.model_dump(mode="json"), prompt_as_run, negative_as_run]
+    told = [recipe.model_dump(mode="json", exclude_defaults=True), prompt_as_run, negative_as_run]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -22,7 +22,7 @@ from huggingface_hub import close_session
 
 from engines import downloads
 from engines import hub as hub_module
-from engines.downloads import Fetched, cached, fetch
+from engines.downloads import Fetched, cached, fetch, fetch_file
 from engines.hub_files import Source
 from studio.domain.errors import DownloadFailed, JobCancelled, StorageFailed, StudioError
 from studio.settings import PROJECT_ROOT
@@ -353,7 +353,7 @@ def test_when_all_are_gone_all_are_named(hub: FakeHub, folder: Path) -> None:
     text = refusal(DownloadFailed, folder, lambda: get(hub, folder, *sources))
     assert text == (
         f"{TITLE} cannot be fetched: old/model is gone; a/words is not a diffusers pipeline. "
-        "Choose another model, or put a diffusers folder with .safetensors weights at models/sd15."
+        "Choose another one, or put a diffusers folder with .safetensors weights at models/sd15."
     )
 
 
@@ -531,3 +531,31 @@ def test_a_snapshot_that_must_be_renamed_to_load_is_none(tmp_path: Path) -> None
     place = snapshot(tmp_path, repository())
     (place / UNET).rename(place / UNET.replace(".safetensors", ".fp16.safetensors"))
     assert cached(MODEL, tmp_path / "hub") is None
+
+
+def get_file(hub: FakeHub, folder: Path, path: str, **changes: Any) -> Path:
+    settings: dict[str, Any] = {"offline": False, "on_progress": lambda _: None, "cancelled": lambda: False}
+    return fetch_file(TITLE, (MODEL,), path, folder, **{**settings, "endpoint": hub.endpoint, **changes})
+
+
+def test_a_single_file_arrives_alone_and_is_not_asked_for_again(hub: FakeHub, folder: Path) -> None:
+    path = get_file(hub, folder, UNET)
+    assert path == folder / "diffusion_pytorch_model.safetensors"
+    assert contents(folder) == {path.name: repository()[UNET]}
+    hub.asked.clear()
+    assert get_file(hub, folder, UNET) == path
+    assert hub.asked == []
+
+
+def test_a_single_file_goes_on_where_it_broke_off(hub: FakeHub, folder: Path) -> None:
+    hub.faults.cut_after = 300_000
+    path = get_file(hub, folder, UNET)
+    assert path.read_bytes() == repository()[UNET]
+    assert any(ask.range for ask in hub.asked)
+
+
+def test_a_single_file_that_cannot_be_had_is_said_with_what_to_do(hub: FakeHub, folder: Path) -> None:
+    gone = refusal(DownloadFailed, folder, lambda: get_file(hub, folder, "gone.safetensors"))
+    assert "owner/model has no gone.safetensors" in gone and "put the file gone.safetensors at models/sd15" in gone
+    offline = refusal(DownloadFailed, folder, lambda: get_file(hub, folder, UNET, offline=True))
+    assert "the studio is offline" in offline and "Switch offline mode off, or put the file" in offline

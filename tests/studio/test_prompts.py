@@ -3,14 +3,14 @@
 import pytest
 
 from studio.domain.catalogue import Catalogue
-from studio.prompts import remarks, unlearnt
+from studio.prompts import prompt_remarks, unlearnt
 from studio.services import CATALOGUE_PATH
 
 CATALOGUE = Catalogue.load(CATALOGUE_PATH)
 
 
 def about(prompt: str, style: str = "none", checkpoint: str = "pocket-sd15") -> str:
-    return remarks(CATALOGUE.checkpoint(checkpoint), CATALOGUE.style(style), prompt)
+    return " ".join(prompt_remarks(CATALOGUE.checkpoint(checkpoint), CATALOGUE.style(style), prompt))
 
 
 def test_unlearnt_words_are_listed() -> None:

@@ -97,3 +97,29 @@ def test_words_the_model_never_learnt_are_named(ask: Ask) -> None:
     assert "“cat”" in ask.warn({"prompt": "a red cat", "checkpoint": "pocket-sd15"})
     assert ask.warn({"prompt": "a red circle", "checkpoint": "pocket-sd15", "style": "on_navy"}) == ""
     assert ask.warn({"prompt": "a red cat", "checkpoint": "sd15"}) == ""
+
+
+def test_an_accelerator_brings_its_own_steps_guidance_and_sampler_and_gives_them_back(ask: Ask) -> None:
+    data = {component: None for component in ask.form.fields.values()}
+    typed = {"prompt": "a harbour", "checkpoint": "sd15", "seed": 7, "num_inference_steps": 30, "guidance_scale": 7.5}
+    data |= {ask.form[name]: given for name, given in typed.items()}
+    decided = ("prompt", "seed", "num_inference_steps", "guidance_scale", "scheduler")
+    updates = ask.on_accelerator({**data, ask.form["accelerator"]: "flash-sd"})
+    assert [value(updates, ask, name) for name in decided] == ["a harbour", 7, 4, 1.0, "lcm"]
+    assert updates[ask.form["negative_prompt"]].interactive is False
+    updates = ask.on_accelerator({**data, ask.form["accelerator"]: "none"})
+    assert [value(updates, ask, name) for name in decided] == ["a harbour", 7, 30, 7.5, "dpmpp_2m_karras"]
+
+
+def test_accelerators_are_those_of_the_model_with_their_licence(ask: Ask) -> None:
+    offered = ask.fill({"checkpoint": "sdxl"})[ask.form["accelerator"]]
+    assert [key for _, key in offered.choices] == ["none", "flash-sdxl", "lcm-sdxl", "hyper-sdxl"]
+    assert offered.choices[1][0] == "Flash SDXL — CC BY-NC-ND 4.0, not for commercial use"
+    nothing = ask.fill({"checkpoint": "sd21"})[ask.form["accelerator"]]
+    assert nothing.interactive is False and nothing.info == "There is none for Stable Diffusion 2.1 yet."
+
+
+def test_what_an_accelerator_was_not_made_for_is_said(ask: Ask) -> None:
+    asked = {"prompt": "a harbour", "checkpoint": "sd15", "accelerator": "flash-sd", "num_inference_steps": 30}
+    assert "was made for 2 to 4 steps; 30 may" in ask.warn(asked)
+    assert ask.warn({**asked, "num_inference_steps": 4}) == ""

@@ -20,7 +20,14 @@ def test_every_checkpoint_row_holds_together(catalogue: Catalogue) -> None:
 
 
 def test_ids_are_unique(catalogue: Catalogue) -> None:
-    for rows in (catalogue.families, catalogue.checkpoints, catalogue.schedulers, catalogue.styles):
+    rows_of = (
+        catalogue.families,
+        catalogue.checkpoints,
+        catalogue.schedulers,
+        catalogue.accelerators,
+        catalogue.styles,
+    )
+    for rows in rows_of:
         ids = [row.id for row in rows]
         assert len(ids) == len(set(ids))
 
@@ -53,6 +60,9 @@ def test_defaults_come_from_the_checkpoint(catalogue: Catalogue) -> None:
         ({"checkpoint": "nope"}, "checkpoint", "Known: pocket-sd15"),
         ({"scheduler": "nope"}, "scheduler", "dpmpp_2m_karras"),
         ({"style": "photograph"}, "style", "on_white"),
+        ({"accelerator": "nope"}, "accelerator", "Known: "),
+        ({"checkpoint": "sd21", "accelerator": "lcm-sdxl"}, "accelerator", "There is none for it yet."),
+        ({"checkpoint": "sd15", "accelerator": "lcm-sdxl"}, "accelerator", "(Flash SD, LCM LoRA for SD 1.5, Hyper-SD"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(
@@ -89,3 +99,51 @@ def test_a_sampler_refuses_more_steps_than_it_has(catalogue: Catalogue) -> None:
     with pytest.raises(InvalidRequest, match="Steps is 51; LCM takes at most 50") as caught:
         resolve(51)
     assert caught.value.field == "num_inference_steps"
+
+
+def test_every_accelerator_row_holds_together(catalogue: Catalogue) -> None:
+    for row in catalogue.accelerators:
+        assert catalogue.family(row.family)
+        assert row.checkpoint is None or catalogue.checkpoint(row.checkpoint).family == row.family
+        assert (row.file is None) != (row.hub_id is None) and (row.hub_id is None) != bool(row.hub_files)
+        assert row.default_steps in row.trained_steps == tuple(sorted(row.trained_steps))
+        assert row.default_guidance <= row.max_guidance
+        assert row.licence and row.note
+        assert catalogue.scheduler(row.scheduler).class_name == "LCMScheduler" or row.grid is None
+        assert row.remarks(row.default_steps, row.default_guidance, row.scheduler) == ()
+        checkpoint = next(checkpoint for checkpoint in catalogue.checkpoints if row.suits(checkpoint))
+        assert row in catalogue.accelerators_for(checkpoint)
+
+
+def test_an_accelerator_decides_what_is_left_open(catalogue: Catalogue) -> None:
+    def resolve(**values: object) -> tuple[int, float, str]:
+        asked = GenerationRequest(prompt="x", checkpoint="sd15", accelerator="lcm-sd15", **values)
+        recipe = catalogue.resolve(asked)
+        assert recipe.accelerator == "lcm-sd15"
+        return recipe.num_inference_steps, recipe.guidance_scale, recipe.scheduler
+
+    assert resolve() == (4, 1.0, "lcm")
+    assert resolve(num_inference_steps=3, guidance_scale=5.0, scheduler="euler") == (3, 5.0, "euler")
+    assert catalogue.resolve(GenerationRequest(prompt="x")).accelerator == "none"
+
+
+def test_what_an_accelerator_was_not_made_for_is_said(catalogue: Catalogue) -> None:
+    lcm, hyper = catalogue.accelerator("lcm-sd15"), catalogue.accelerator("hyper-sd15")
+    assert lcm and hyper
+    assert lcm.remarks(8, 2.0, "lcm") == ()
+    (steps,) = lcm.remarks(30, 1.0, "lcm")
+    assert steps == "LCM LoRA for SD 1.5 was made for 2 to 8 steps; 30 may come out unfinished or overdone."
+    (guidance,) = lcm.remarks(4, 7.5, "lcm")
+    assert "guidance up to 2; 7.5 overdoes" in guidance
+    assert "2, 4 or 8 steps" in hyper.remarks(3, 1.0, "ddim_trailing")[0]
+    assert "guidance off (1)" in hyper.remarks(4, 1.5, "ddim_trailing")[0]
+    assert "another sampler" in hyper.remarks(4, 1.0, "euler")[0]
+
+
+def test_the_file_of_an_accelerator_is_that_of_the_nearest_number_of_steps(catalogue: Catalogue) -> None:
+    hyper, flash = catalogue.accelerator("hyper-sd15"), catalogue.accelerator("flash-sd")
+    assert hyper and flash
+    files = [hyper.hub_file(steps).split("-")[2] for steps in (1, 2, 3, 4, 7, 30)]
+    assert files == ["2steps", "2steps", "2steps", "4steps", "8steps", "8steps"]
+    assert {flash.hub_file(steps) for steps in (1, 4, 9)} == {"pytorch_lora_weights.safetensors"}
+    assert flash.timesteps(4) == (999, 749, 499, 249) and hyper.timesteps(4) is None
