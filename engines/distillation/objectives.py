@@ -18,20 +18,21 @@ from studio.domain.timesteps import lcm_grid, trailing_timesteps
 SIGMA_DATA = 0.5
 TIMESTEP_SCALING = 10.0
 HUBER = 1e-3
-_Told = TypeVar("_Told", contravariant=True)
+_Told = TypeVar("_Told")
+_Heard = TypeVar("_Heard", contravariant=True)
 
 
-class Pair(Protocol[_Told]):
+class Pair(Protocol[_Heard]):
     """A student and its teacher: one network, whose adapter is on for the one and off for the other. Noisy samples are
     `(B, …)`, timesteps `(B,)`; what a network is `told` beside them is its own matter."""
 
     prediction_type: PredictionType
 
-    def student(self, noisy: Tensor, timesteps: Tensor, told: _Told) -> Tensor:
+    def student(self, noisy: Tensor, timesteps: Tensor, told: _Heard) -> Tensor:
         """The prediction with the adapter on, without guidance."""
         ...
 
-    def teacher(self, noisy: Tensor, timesteps: Tensor, told: _Told, guidance: Tensor) -> Tensor:
+    def teacher(self, noisy: Tensor, timesteps: Tensor, told: _Heard, guidance: Tensor) -> Tensor:
         """The guided prediction with the adapter off: u + guidance · (c - u), `guidance` `(B,)` as pipelines count."""
         ...
 

@@ -1,6 +1,5 @@
 """A UNet as student and teacher in one: with its adapter on, and with it off."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
@@ -49,7 +48,7 @@ class UnetPair:
         with self._autocast():
             return self.unet(noisy, timesteps, told.embeds, added_cond_kwargs=added).sample
 
-    def _autocast(self) -> AbstractContextManager[None]:
+    def _autocast(self) -> torch.autocast:
         return torch.autocast(self.unet.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 

@@ -86,7 +86,7 @@ class _Change(nn.Module):
     def __init__(self, module: nn.Module, rank: int, alpha: float) -> None:
         super().__init__()
         weight = module.weight
-        rank = min(rank, *weight.shape[:2])
+        rank = min(rank, len(weight), int(weight.shape[1]))
         self._strength = alpha / rank
         self._module = [module]  # in a list, lest its weights count as this module's
         kernel = weight.shape[2:]

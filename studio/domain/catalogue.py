@@ -131,7 +131,7 @@ class Accelerator(_Row):
 
     def remarks(self, steps: int, guidance_scale: float, scheduler: str) -> tuple[str, ...]:
         """What of these it was not made for, a sentence each."""
-        said = []
+        said: list[str] = []
         if steps not in self.trained_steps:
             known = _listed(self.trained_steps)
             said.append(f"{self.title} was made for {known} steps; {steps} may come out unfinished or overdone.")

@@ -119,7 +119,9 @@ def test_previews_grow_towards_the_picture(engine: Engine, recipe: ResolvedReque
     assert errors[-1] < 12
 
 
-def test_every_sampler_makes_a_picture_and_the_same_one_again(engine: Engine, recipe: ResolvedRequest, catalogue: Catalogue) -> None:
+def test_every_sampler_makes_a_picture_and_the_same_one_again(
+    engine: Engine, recipe: ResolvedRequest, catalogue: Catalogue
+) -> None:
     pictures = set()
     for row in catalogue.schedulers:
         asked, steps = recipe.model_copy(update={"scheduler": row.id, "num_inference_steps": 6}), []

@@ -1,6 +1,7 @@
 """A LoRA in training: nothing at first, off to the bit, and the same in every file that it is written to."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,8 +92,9 @@ def test_diffusers_loads_the_file_and_computes_the_same(tmp_path: Path, layout: 
     write_adapter(tmp_path / "x.safetensors", {"unet": lora.factors()}, "sd15", layout, None, torch.float32)
     unet = UNet2DConditionModel.from_config(UNET.config)
     unet.load_state_dict(UNET.state_dict())
-    state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(
+    read: Any = StableDiffusionPipeline.lora_state_dict(
         tmp_path / "x.safetensors", unet_config=unet.config, return_lora_metadata=True
     )
+    state, alphas, metadata = read
     StableDiffusionPipeline.load_lora_into_unet(state, alphas, unet, metadata=metadata)
     torch.testing.assert_close(output(unet), expected, atol=1e-4, rtol=1e-4)
