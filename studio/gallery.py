@@ -66,6 +66,10 @@ class Gallery:
             path.unlink(missing_ok=True)
         return stored
 
+    def of_job(self, job_id: str) -> list[ImageRecord]:
+        """The pictures that a job made and nobody has deleted, in order."""
+        return self._ledger.images_of_job(job_id)
+
     def alike(self, recipe: ResolvedRequest, prompts: tuple[str, str], visitor: str) -> list[ImageRecord]:
         """The pictures of `visitor` that were made by exactly this recipe and these texts as run, newest first."""
         return self._ledger.images_of_recipe(recipe, *prompts, visitor)

@@ -1,15 +1,11 @@
 """Text to image: a request becomes a job, a job becomes pictures in the gallery."""
 
-import io
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from engines.base import Engine, EngineState, OnFetch, Picture, Step, unheard
 from engines.identity import agree, conditions, described_at, find_place, foreseen, weights_sha256, weights_stamp
@@ -17,7 +13,7 @@ from studio import __version__
 from studio.additions import Additions
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import JobCancelled
-from studio.domain.events import Drawing, Fetching, ImageReady, Progress
+from studio.domain.events import Drawing, ImageReady
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest, ResolvedRequest
 from studio.domain.tags import without_tags
@@ -26,15 +22,13 @@ from studio.job import Job
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
 from studio.settings import PROJECT_ROOT, Settings
+from studio.step_reporter import StepReporter
 
 logger = logging.getLogger(__name__)
 
 KIND = "generate"
 _AGAIN = "again"
 """In a job's payload, beside the recipe: draw what was made before once more."""
-PREVIEW_QUALITY = 85
-PREVIEW_SHARE = 0.1
-"""Share of the time that previews may take: a quick picture shows fewer of them rather than becoming slow."""
 _UNSAID = {"studio": "0.1.0", "adapters": "", "accelerator": ""}
 """What holds for pictures whose environment does not say it."""
 
@@ -171,9 +165,8 @@ class GenerationService:
             picture = self.make(recipe, job.cancelled, reporter, reporter.fetching)
             if job.cancelled():
                 raise JobCancelled
-            record = self._gallery.save(picture.image, self._new_image(job, recipe, index, picture))
+            self.keep(job, recipe, index, picture)
             reporter.image_done()
-            job.emit(ImageReady, image_id=record.id, image_index=index)
         return {"num_images": request.num_images, "seconds": round(reporter.elapsed_s, 2)}
 
     def make(
@@ -197,6 +190,28 @@ class GenerationService:
         )
         return replace(picture, environment=picture.environment | {name: text for name, text in told.items() if text})
 
+    def keep(self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture) -> ImageRecord:
+        """Put a picture into the gallery as the one of `index` of `job`, and tell of it.
+
+        Raises:
+            StorageFailed: it cannot be written.
+        """
+        prompt, negative = self.prompts(recipe)
+        new = NewImage(
+            job_id=job.id,
+            visitor=job.visitor,
+            image_index=index,
+            recipe=recipe,
+            prompt_as_run=prompt,
+            negative_as_run=negative,
+            environment=picture.environment,
+            seconds=picture.seconds,
+            peak_memory_mb=round(picture.peak_memory_mb, 1),
+        )
+        record = self._gallery.save(picture.image, new)
+        job.emit(ImageReady, image_id=record.id, image_index=index)
+        return record
+
     def prompts(self, recipe: ResolvedRequest) -> tuple[str, str]:
         """The prompt and negative prompt as the model reads them: with the style's words, without adapters' tags."""
         prompt, negative = self._catalogue.styled(recipe)
@@ -218,110 +233,6 @@ class GenerationService:
             return False
         job.emit(ImageReady, image_id=record.id, image_index=index)
         return True
-
-    def _new_image(self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture) -> NewImage:
-        prompt, negative = self.prompts(recipe)
-        return NewImage(
-            job_id=job.id,
-            visitor=job.visitor,
-            image_index=index,
-            recipe=recipe,
-            prompt_as_run=prompt,
-            negative_as_run=negative,
-            environment=picture.environment,
-            seconds=picture.seconds,
-            peak_memory_mb=round(picture.peak_memory_mb, 1),
-        )
-
-
-class StepReporter:
-    """Tells a job's watchers of every step; `done` of its pictures were there before this run."""
-
-    def __init__(self, job: Job, num_images: int = 1, done: int = 0) -> None:
-        self._job = job
-        self._pace = _Pace(num_images, done)
-        self._previews = _Previews()
-        self._fetch: tuple[float, int] | None = None
-
-    def fetching(self, done_bytes: int, total_bytes: int) -> None:
-        """Tell of the weights on their way; the pace is that since the first word of them, so a resumed part counts
-        for nothing."""
-        now = time.monotonic()
-        started, first = self._fetch = self._fetch or (now, done_bytes)
-        pace = (done_bytes - first) / (now - started) if now > started else 0.0
-        eta_s = round((total_bytes - done_bytes) / pace, 1) if pace > 0 else None
-        self._job.emit(Fetching, done_bytes=done_bytes, total_bytes=total_bytes, eta_s=eta_s)
-
-    def __call__(self, step: Step) -> None:
-        self._job.emit(
-            Progress,
-            step=step.step,
-            total=step.total,
-            image_index=self._pace.image_index,
-            num_images=self._pace.num_images,
-            eta_s=self._pace.eta_s(step),
-            phase="denoise" if step.step < step.total else "decode",
-            preview=self._previews.take(step) if self._job.is_watched else None,
-        )
-
-    @property
-    def elapsed_s(self) -> float:
-        return self._pace.elapsed_s
-
-    def image_done(self) -> None:
-        """Count a finished picture."""
-        self._pace.image_index += 1
-
-
-class _Previews:
-    """Makes previews as often as `PREVIEW_SHARE` of the time allows, each picture's first at once."""
-
-    def __init__(self) -> None:
-        self._next_at = 0.0
-        self._last = b""
-
-    def take(self, step: Step) -> bytes:
-        """The picture so far as a JPEG, or the last one again while that is fresh."""
-        started = time.monotonic()
-        if step.step == 1 or started >= self._next_at:
-            self._last = _jpeg(step.preview())
-            now = time.monotonic()
-            self._next_at = now + (now - started) * (1 / PREVIEW_SHARE - 1)
-        return self._last
-
-
-class _Pace:
-    """Counts pictures and estimates the time left from the pace since this run's first step (loading not counted), or
-    since a picture was begun again."""
-
-    def __init__(self, num_images: int, done: int) -> None:
-        self.num_images = num_images
-        self.image_index = done
-        self._first = done
-        self._started = time.monotonic()
-        self._since: tuple[float, int] | None = None
-        self._done = 0
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._started
-
-    def eta_s(self, step: Step) -> float | None:
-        """Seconds left after `step` of the present picture; None while there is nothing to go by."""
-        now = time.monotonic()
-        before, self._done = self._done, (self.image_index - self._first) * step.total + step.step
-        if self._since is None or self._done <= before:
-            self._since = now, self._done
-            return None
-        started, first = self._since
-        left = (self.num_images - self._first) * step.total - self._done
-        return round((now - started) / (self._done - first) * left, 1)
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=PREVIEW_QUALITY)
-    return buffer.getvalue()
 
 
 def job_images(job: Job, gallery: Gallery) -> list[ImageRecord]:

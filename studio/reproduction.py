@@ -11,9 +11,10 @@ from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
 from studio.gallery import Gallery
-from studio.generation import GenerationService, StepReporter
+from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
+from studio.step_reporter import StepReporter
 
 KIND = "reproduce"
 CLOSE_PSNR_DB = 40.0

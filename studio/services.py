@@ -13,6 +13,7 @@ from studio.domain.catalogue import Catalogue
 from studio.domain.images import ImageRecord
 from studio.domain.request import parse_request
 from studio.engine_process import EngineProcess
+from studio.flash import FlashService
 from studio.gallery import Gallery
 from studio.generation import EarlierPictures, EngineHolder, GenerationService, job_images
 from studio.jobs import JobRunner
@@ -39,6 +40,7 @@ class Services:
     generation: GenerationService
     planning: PlanningService
     reproduction: ReproductionService
+    flash: FlashService
 
     def close(self) -> None:
         """Stop the worker; a job in the middle goes on at the next start."""
@@ -99,6 +101,7 @@ def open_services(
     earlier = EarlierPictures(gallery, ledger, additions, holder, settings)
     generation = GenerationService(catalogue, runner, gallery, holder, additions, earlier)
     reproduction = ReproductionService(runner, gallery, generation)
+    flash = FlashService(catalogue, runner, gallery, generation)
     runner.start()
     return Services(
         settings=settings,
@@ -112,6 +115,7 @@ def open_services(
         generation=generation,
         planning=PlanningService(catalogue, settings, holder),
         reproduction=reproduction,
+        flash=flash,
     )
 
 

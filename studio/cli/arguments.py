@@ -53,13 +53,20 @@ def build_parser(catalogue: Catalogue) -> Parser:
         prog="python -m studio", description="Flash Studio without its page.", epilog=_EPILOG, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"Flash Studio {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="generate | models | adapters | serve")
+    commands = parser.add_subparsers(dest="command", metavar="generate | flash | models | adapters | serve")
     generate = commands.add_parser(
         "generate", help="make pictures", description="Make pictures; their paths are printed as they are finished.",
         epilog=_EPILOG, allow_abbrev=False,
     )  # fmt: skip
     _add_request(generate, catalogue)
     _add_output(generate)
+    flash = commands.add_parser(
+        "flash", help="compare few steps with many",
+        description="Draw the same prompts and seeds in few steps and, with --compare-baseline, in many; time and "
+        "compare them.", epilog=_EPILOG, allow_abbrev=False,
+    )  # fmt: skip
+    _add_flash(flash, catalogue)
+    _add_output(flash)
     _add_models(commands.add_parser(
         "models", help="list the models, add one of your own, build a stand-in",
         description="Without an action: list the models, what they are and where.", allow_abbrev=False,
@@ -85,7 +92,9 @@ def request_values(options: argparse.Namespace) -> dict[str, object]:
 
 def flag(field: str | None) -> str:
     """The flag of a field, or "" for the prompt and what has none."""
-    return "--out" if field == "out" else FLAGS.get(field or "", ("",))[0]
+    name = field or ""
+    is_own = name in ("out", "steps", "baseline_steps", "baseline_guidance")
+    return f"--{name.replace('_', '-')}" if is_own else FLAGS.get(name, ("",))[0]
 
 
 def _add_request(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
@@ -113,6 +122,30 @@ def _add_request(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
         "--again", action="store_true",
         help="draw even what was made before; else a request repeated exactly is answered with that picture",
     )  # fmt: skip
+
+
+def _add_flash(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
+    """The names of the values are those of `FlashRequest`."""
+    given: dict[str, Any] = {"default": argparse.SUPPRESS}
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="One or more, each in quotes.")
+    for field in ("checkpoint", "accelerator", "width", "height", "seed", "negative_prompt"):
+        name, metavar = FLAGS[field]
+        kind = _number if bounds(field)[0] is not None else str
+        parser.add_argument(name, dest=field, metavar=metavar, type=kind, help=_help(field, catalogue), **given)
+    parser.add_argument(
+        "--steps", nargs="+", type=_number, metavar="N", help="Numbers of steps, each a column (2 4 8).", **given
+    )
+    parser.add_argument(
+        "--num", dest="num_images", type=_number, metavar="N", help="Seeds for each prompt (2).", **given
+    )
+    parser.add_argument(
+        "--compare-baseline", dest="has_baseline", action="store_true",
+        help="also draw the model as it is, and compare with that",
+    )  # fmt: skip
+    parser.add_argument("--baseline-steps", type=_number, metavar="N", help="Steps of the baseline (30).", **given)
+    parser.add_argument(
+        "--baseline-guidance", type=_number, metavar="X", help="Its guidance scale (the model's own).", **given
+    )
 
 
 def _add_adapters(parser: argparse.ArgumentParser) -> None:

@@ -41,8 +41,8 @@ class Lines(Silent):
         elif isinstance(event, Fetching):
             self.progress(fetched(event), event.done_bytes / max(1, event.total_bytes))
         elif isinstance(event, Progress):
-            done = event.image_index * event.total + event.step
-            self.progress(position(event), done / (event.num_images * event.total))
+            done = event.image_index + event.step / event.total
+            self.progress(position(event), done / event.num_images)
 
     def progress(self, text: str, share: float) -> None:
         """Tell how far it is, in words and as a share of the whole."""

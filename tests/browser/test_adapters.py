@@ -9,7 +9,7 @@ from PIL import Image
 from tests.browser import test_access
 from tests.browser.conftest import Open, Server
 from tests.browser.test_generate import generate, make, wait_for_result
-from tests.studio.test_adapters import adapter_file
+from tests.studio.adapter_files import adapter_file
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api")

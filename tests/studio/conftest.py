@@ -1,13 +1,34 @@
-"""The command line in this process, over the shared engine."""
+"""The command line in this process, over the shared engine; a catalogue with an accelerator for the pocket model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from engines.base import Engine
+from studio import services as services_module
 from studio.cli.main import main
 from studio.generation import EngineHolder
+from studio.services import CATALOGUE_PATH, Services, open_services
+from studio.settings import Settings
+from tests.studio.adapter_files import adapter_file
+
+ROW = """
+[[accelerators]]
+id = "swift"
+title = "Swift"
+family = "sd15"
+checkpoint = "pocket-sd15"
+scheduler = "lcm"
+grid = "trailing"
+trained_steps = [2, 4]
+default_steps = 4
+lora_scale = 0.5
+licence = "MIT"
+is_commercial = true
+note = "For tests."
+file = "{file}"
+"""
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -29,3 +50,20 @@ def cli(data_dir: Path, engine: Engine, capsys: pytest.CaptureFixture[str]) -> C
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def swift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A catalogue with one accelerator more, and that accelerator's file."""
+    file = adapter_file(tmp_path / "swift.safetensors", scale=0.3)
+    rows = tmp_path / "catalogue.toml"
+    rows.write_text(CATALOGUE_PATH.read_text(encoding="utf-8") + ROW.format(file=file.as_posix()), encoding="utf-8")
+    monkeypatch.setattr(services_module, "CATALOGUE_PATH", rows)
+    monkeypatch.setattr("studio.cli.main.CATALOGUE_PATH", rows)
+    return file
+
+
+@pytest.fixture
+def opened(settings: Settings, engine: Engine, swift: Path) -> Iterator[Services]:
+    with open_services(settings, engine=EngineHolder(lambda: engine)) as services:
+        yield services

@@ -1,7 +1,6 @@
 """A recipe with an accelerator: drawn as diffusers would with its adapter and timesteps, recorded, and made again."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,53 +9,17 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from engines.base import Engine
-from studio import services as services_module
 from studio.domain.errors import DownloadFailed, InvalidRequest
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest
 from studio.domain.timesteps import trailing_timesteps
-from studio.generation import EngineHolder
 from studio.infotext import infotext, request_from_infotext
-from studio.services import CATALOGUE_PATH, Services, open_services
-from studio.settings import PROJECT_ROOT, Settings
+from studio.services import Services
+from studio.settings import PROJECT_ROOT
+from tests.studio.adapter_files import adapter_file
 from tests.studio.conftest import Cli
-from tests.studio.test_adapters import adapter_file
 
-ROW = """
-[[accelerators]]
-id = "swift"
-title = "Swift"
-family = "sd15"
-checkpoint = "pocket-sd15"
-scheduler = "lcm"
-grid = "trailing"
-trained_steps = [2, 4]
-default_steps = 4
-lora_scale = 0.5
-licence = "MIT"
-is_commercial = true
-note = "For tests."
-file = "{file}"
-"""
 PROMPT, SEED = "a red star on a white background", 5
-
-
-@pytest.fixture
-def swift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A catalogue with one accelerator more, and that accelerator's file."""
-    file = adapter_file(tmp_path / "swift.safetensors", scale=0.3)
-    rows = tmp_path / "catalogue.toml"
-    rows.write_text(CATALOGUE_PATH.read_text(encoding="utf-8") + ROW.format(file=file.as_posix()), encoding="utf-8")
-    monkeypatch.setattr(services_module, "CATALOGUE_PATH", rows)
-    monkeypatch.setattr("studio.cli.main.CATALOGUE_PATH", rows)
-    return file
-
-
-@pytest.fixture
-def opened(settings: Settings, engine: Engine, swift: Path) -> Iterator[Services]:
-    with open_services(settings, engine=EngineHolder(lambda: engine)) as services:
-        yield services
 
 
 def pixels(services: Services, record: ImageRecord) -> np.ndarray:

@@ -5,30 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from studio.adapters import PREVIEW_PX
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.request import GenerationRequest
 from studio.services import Services
+from tests.studio.adapter_files import adapter_file
 from tests.studio.conftest import Cli
 
-MODULE = "down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 ASKED = {"num_inference_steps": 3, "seed": 4}
-
-
-def adapter_file(path: Path, width: int = 128, scale: float = 1, metadata: dict[str, str] | None = None) -> Path:
-    """A kohya file for models whose text is `width` wide; another `scale` makes other weights."""
-    generator = torch.Generator().manual_seed(0)
-    tensors = {
-        f"lora_unet_{MODULE}.lora_down.weight": torch.randn(2, width, generator=generator),
-        f"lora_unet_{MODULE}.lora_up.weight": scale * torch.randn(128, 2, generator=generator),
-        f"lora_unet_{MODULE}.alpha": torch.tensor(2.0),
-    }
-    save_file(tensors, path, metadata)
-    return path
 
 
 def test_a_named_adapter_draws_along_and_is_recorded(services: Services, tmp_path: Path) -> None:

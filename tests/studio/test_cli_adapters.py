@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from studio.metadata import read_record
+from tests.studio.adapter_files import adapter_file
 from tests.studio.conftest import Cli
-from tests.studio.test_adapters import adapter_file
 
 
 @pytest.fixture

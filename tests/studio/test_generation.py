@@ -21,7 +21,7 @@ from studio.domain.request import GenerationRequest
 from studio.generation import EngineHolder, job_images
 from studio.services import Services, open_services
 from studio.settings import PROJECT_ROOT, Settings
-from tests.studio.test_adapters import adapter_file
+from tests.studio.adapter_files import adapter_file
 
 QUICK = {"prompt": "a red circle on a white background", "num_inference_steps": 4}
 

@@ -16,7 +16,7 @@ from studio.services import Services
 from tabs.adapter_change import AdapterChange
 from tabs.adapter_facts import preview_url
 from tabs.adapters import EMPTY, NOTHING_FOUND, AdapterPanel, build_adapters
-from tests.studio.test_adapters import adapter_file
+from tests.studio.adapter_files import adapter_file
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 

@@ -1,0 +1,84 @@
+"""What each column of a comparison took and gave: times, speed-up, likeness to the baseline, prompts drawn right."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from engines.pocket.checker import judge
+from engines.pocket.grammar import parse
+from studio.domain.flash import Column, Comparison
+from studio.domain.images import ImageRecord
+from studio.similarity import ssim
+from studio.statistics import Estimate, Spread, median, share, spread
+
+PHASES = ("text", "denoise", "decode", "total")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Of one column, over its pictures so far. Times are in seconds; `speed_up` and `likeness` (structural similarity)
+    are against the baseline's picture of the same prompt and seed, `right` is the share that the checker passes. None:
+    there is nothing to measure it by."""
+
+    column: Column
+    n: int
+    seconds: Mapping[str, Spread]
+    peak_memory_mb: float
+    speed_up: Estimate | None
+    likeness: Estimate | None
+    right: Estimate | None
+
+
+def figures(
+    comparison: Comparison,
+    pictures: Mapping[int, ImageRecord],
+    path_of: Callable[[ImageRecord], Path],
+    *,
+    is_pocket: bool,
+) -> tuple[Figures, ...]:
+    """Of every column that has a picture yet; `pictures` are by the index of their cell."""
+    by_column: dict[str, dict[int, ImageRecord]] = {column.name: {} for column in comparison.columns}
+    for cell in comparison.cells():
+        if cell.index in pictures:
+            by_column[cell.column.name][cell.row] = pictures[cell.index]
+    baseline = by_column[comparison.baseline.name] if comparison.baseline else {}
+    return tuple(
+        _of_column(column, by_column[column.name], {} if column.is_baseline else baseline, path_of, is_pocket)
+        for column in comparison.columns
+        if by_column[column.name]
+    )
+
+
+def _of_column(
+    column: Column,
+    records: Mapping[int, ImageRecord],
+    baseline: Mapping[int, ImageRecord],
+    path_of: Callable[[ImageRecord], Path],
+    is_pocket: bool,
+) -> Figures:
+    pairs = [(records[row], baseline[row]) for row in records if row in baseline]
+    ratios = [theirs.seconds["total"] / ours.seconds["total"] for ours, theirs in pairs if ours.seconds["total"] > 0]
+    likeness = [ssim(_opened(path_of(ours)), _opened(path_of(theirs))) for ours, theirs in pairs]
+    verdicts = _verdicts(list(records.values()), path_of) if is_pocket else []
+    return Figures(
+        column=column,
+        n=len(records),
+        seconds={phase: spread([record.seconds.get(phase, 0.0) for record in records.values()]) for phase in PHASES},
+        peak_memory_mb=max(record.peak_memory_mb for record in records.values()),
+        speed_up=median(ratios) if ratios else None,
+        likeness=median(likeness) if likeness else None,
+        right=share(sum(verdicts), len(verdicts)) if verdicts else None,
+    )
+
+
+def _verdicts(records: Sequence[ImageRecord], path_of: Callable[[ImageRecord], Path]) -> list[bool]:
+    """Whether each picture shows what its prompt says, of those whose prompt says what can be checked."""
+    scenes = [(record, parse(record.prompt_as_run)) for record in records]
+    return [judge(_opened(path_of(record)), scene).correct for record, scene in scenes if scene is not None]
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")

@@ -1,0 +1,90 @@
+"""Few steps beside many: draws a comparison, picture by picture, and says what each way of drawing takes and gives."""
+
+from typing import Any
+
+from studio.comparison import Figures, figures
+from studio.domain.catalogue import Catalogue
+from studio.domain.errors import JobCancelled
+from studio.domain.events import Drawing, ImageReady
+from studio.domain.flash import Cell, Comparison, FlashRequest, resolve_flash
+from studio.domain.images import ImageRecord
+from studio.gallery import Gallery
+from studio.generation import GenerationService
+from studio.job import Job
+from studio.jobs import JobRunner
+from studio.step_reporter import StepReporter
+
+KIND = "flash"
+WARM_UP_STEPS = 2
+"""Of the picture that each column draws first and nobody sees: what is done once (weights and kernels fetched, an
+adapter read) is not what a picture takes."""
+
+
+class FlashService:
+    """Submits comparisons and runs them. Every picture is drawn, even one that was made before: its time counts."""
+
+    def __init__(
+        self, catalogue: Catalogue, runner: JobRunner, gallery: Gallery, generation: GenerationService
+    ) -> None:
+        self._catalogue = catalogue
+        self._runner = runner
+        self._gallery = gallery
+        self._generation = generation
+        runner.register(KIND, self.run)
+
+    def submit(self, request: FlashRequest, visitor: str = "local") -> Job:
+        """Decide what is open and put the job in line.
+
+        Raises:
+            InvalidRequest: values that do not fit each other or the checkpoint, which may have no accelerator.
+            QueueFull: too much is waiting.
+        """
+        return self.submit_resolved(resolve_flash(request, self._catalogue), visitor)
+
+    def submit_resolved(self, comparison: Comparison, visitor: str = "local") -> Job:
+        """Put in line what is decided already.
+
+        Raises:
+            QueueFull: too much is waiting.
+        """
+        return self._runner.submit(KIND, comparison.model_dump(mode="json"), visitor)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Draw every picture of `job` that is not recorded yet; the job handler."""
+        cells = comparison_of(job).cells()
+        done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
+        left = [cell for cell in cells if cell.index not in done]
+        reporter = StepReporter(job, len(cells), len(done), [cell.column.evaluations for cell in cells])
+        if left:
+            job.emit(Drawing)
+            self._warm_up(job, cells, reporter)
+        for cell in left:
+            picture = self._generation.make(cell.recipe, job.cancelled, reporter, reporter.fetching)
+            if job.cancelled():
+                raise JobCancelled
+            self._generation.keep(job, cell.recipe, cell.index, picture)
+            reporter.image_done()
+        return {"num_images": len(cells), "seconds": round(reporter.elapsed_s, 2)}
+
+    def pictures(self, job: Job) -> dict[int, ImageRecord]:
+        """What is drawn of `job`, by the index of the cell; without what was deleted since."""
+        return {record.image_index: record for record in self._gallery.of_job(job.id)}
+
+    def figures(self, job: Job) -> tuple[Figures, ...]:
+        """What each column took and gave so far."""
+        comparison, pictures = comparison_of(job), self.pictures(job)
+        checkpoint = self._catalogue.checkpoint(comparison.columns[0].recipe.checkpoint)
+        return figures(comparison, pictures, self._gallery.path, is_pocket=checkpoint.is_pocket)
+
+    def _warm_up(self, job: Job, cells: tuple[Cell, ...], reporter: StepReporter) -> None:
+        for cell in {cell.column.name: cell for cell in cells}.values():
+            steps = min(WARM_UP_STEPS, cell.recipe.num_inference_steps)
+            short = cell.recipe.model_copy(update={"num_inference_steps": steps})
+            self._generation.make(short, job.cancelled, lambda step: None, reporter.fetching)
+            if job.cancelled():
+                raise JobCancelled
+
+
+def comparison_of(job: Job) -> Comparison:
+    """What `job` compares."""
+    return Comparison.model_validate(dict(job.payload))
