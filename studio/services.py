@@ -18,6 +18,7 @@ from studio.gallery import Gallery
 from studio.generation import EarlierPictures, EngineHolder, GenerationService, job_images
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
+from studio.own_accelerators import OwnAccelerators
 from studio.planning import PlanningService
 from studio.reproduction import ReproductionService
 from studio.settings import PROJECT_ROOT, Settings
@@ -34,6 +35,7 @@ class Services:
     own_checkpoints: OwnCheckpoints
     adapters: AdapterService
     accelerators: AcceleratorService
+    own_accelerators: OwnAccelerators
     ledger: Ledger
     runner: JobRunner
     gallery: Gallery
@@ -96,6 +98,8 @@ def open_services(
     runner = JobRunner(ledger, queue=queue, max_queued=settings.max_queued)
     holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
     adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir)
+    own_accelerators = OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue)
+    own_accelerators.refresh()
     accelerators = AcceleratorService(catalogue, settings.accelerators_dir, offline=settings.offline)
     additions = Additions(adapters=adapters, accelerators=accelerators)
     earlier = EarlierPictures(gallery, ledger, additions, holder, settings)
@@ -109,6 +113,7 @@ def open_services(
         own_checkpoints=own_checkpoints,
         adapters=adapters,
         accelerators=accelerators,
+        own_accelerators=own_accelerators,
         ledger=ledger,
         runner=runner,
         gallery=gallery,

@@ -69,6 +69,7 @@ class GenerateTab:
     def on_load(self, token: Any, saved: Any, recent: Any) -> Updates:
         """Inputs: what the browser kept. Outputs: everything, as it was before the reload."""
         self.services.own_checkpoints.refresh()
+        self.services.own_accelerators.refresh()
         updates: Updates = {self.token: token if is_token(token) else new_token()}
         updates |= self.ask.fill(usable(saved)) if isinstance(saved, dict) else self.ask.models()
         jobs = self.active(token)  # before the pictures: what ends in between is found there

@@ -133,6 +133,9 @@ def _add_flash(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
         kind = _number if bounds(field)[0] is not None else str
         parser.add_argument(name, dest=field, metavar=metavar, type=kind, help=_help(field, catalogue), **given)
     parser.add_argument(
+        "--adapter", metavar="FILE", help="An accelerator of your own: copied into the data folder, and used here."
+    )
+    parser.add_argument(
         "--steps", nargs="+", type=_number, metavar="N", help="Numbers of steps, each a column (2 4 8).", **given
     )
     parser.add_argument(

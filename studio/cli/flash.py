@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from lora_registry.store import AdapterStore
 from studio.cli.arguments import complain
 from studio.cli.delivery import Picture, copied, prepared
 from studio.cli.generate import follow
@@ -26,6 +27,7 @@ from studio.flash_files import grids, picture_name
 from studio.generation import EngineHolder
 from studio.job import Job
 from studio.ledger import PASSING
+from studio.own_accelerators import OwnAccelerators
 from studio.prompts import remarks
 from studio.services import Services, open_services
 from studio.settings import Settings
@@ -46,8 +48,11 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
         StudioError: nothing was drawn, or a finished picture could not be copied.
     """
     given = {name: getattr(options, name) for name in _FIELDS if hasattr(options, name)}
-    comparison = resolve_flash(parse_flash(given), catalogue)
     settings = Settings.from_environment()
+    if options.adapter:
+        own = OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue)
+        given["accelerator"] = own.add(Path(options.adapter)).id
+    comparison = resolve_flash(parse_flash(given), catalogue)
     folder = None if options.out is None else prepared(Path(options.out))
     checkpoint = catalogue.checkpoint(comparison.columns[0].recipe.checkpoint)
     reporter = choose_reporter(checkpoint, settings, is_quiet=options.quiet)

@@ -6,6 +6,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
+from lora_registry.store import AdapterStore
 from studio.checkpoints import OwnCheckpoints
 from studio.cli import adapters, flash, generate, models
 from studio.cli.arguments import build_parser, complain
@@ -13,6 +14,7 @@ from studio.cli.report import DONE, FAILED, STOPPED, WRONG
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest, StudioError
 from studio.generation import EngineHolder
+from studio.own_accelerators import OwnAccelerators
 from studio.services import CATALOGUE_PATH
 from studio.settings import PROJECT_ROOT, Settings
 
@@ -47,6 +49,7 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder
     if options.command == "models":
         return models.run(options, catalogue, settings)
     OwnCheckpoints(settings.models_dir, catalogue).refresh()
+    OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue).refresh()
     if options.command == "adapters":
         return adapters.run(options, catalogue, settings)
     # An error that a person is meant to read comes with the job's end; the log is for who looks for more.

@@ -159,7 +159,8 @@ _RowT = TypeVar("_RowT", bound=_Row)
 
 
 class Catalogue(BaseModel):
-    """All rows, looked up by id. `rows` are the checkpoints of the file; a person's own come and go beside them."""
+    """All rows, looked up by id. `rows` and `accelerator_rows` are those of the file; a person's own come and go beside
+    them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -167,9 +168,10 @@ class Catalogue(BaseModel):
     families: tuple[Family, ...]
     rows: tuple[Checkpoint, ...] = Field(alias="checkpoints")
     schedulers: tuple[SchedulerRow, ...]
-    accelerators: tuple[Accelerator, ...] = ()
+    accelerator_rows: tuple[Accelerator, ...] = Field(default=(), alias="accelerators")
     styles: tuple[Style, ...]
     _own: tuple[Checkpoint, ...] = PrivateAttr(default=())
+    _own_accelerators: tuple[Accelerator, ...] = PrivateAttr(default=())
 
     @classmethod
     def load(cls, path: Path) -> "Catalogue":
@@ -180,6 +182,15 @@ class Catalogue(BaseModel):
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """Every checkpoint that can be asked for."""
         return (*self.rows, *self._own)
+
+    @property
+    def accelerators(self) -> tuple[Accelerator, ...]:
+        """Every accelerator that can be asked for."""
+        return (*self.accelerator_rows, *self._own_accelerators)
+
+    def set_own_accelerators(self, accelerators: tuple[Accelerator, ...]) -> None:
+        """Put these beside the rows of the file, in place of those of the last time."""
+        self._own_accelerators = accelerators
 
     def set_own(self, checkpoints: tuple[Checkpoint, ...]) -> None:
         """Put these beside the rows of the file, in place of those of the last time."""
