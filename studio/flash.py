@@ -19,6 +19,9 @@ WARM_UP_STEPS = 2
 """Of the picture that each column draws first and nobody sees: what is done once (weights and kernels fetched, an
 adapter read) is not what a picture takes."""
 
+_KEPT = 16
+"""Comparisons whose figures are kept."""
+
 
 class FlashService:
     """Submits comparisons and runs them. Every picture is drawn, even one that was made before: its time counts."""
@@ -30,6 +33,7 @@ class FlashService:
         self._runner = runner
         self._gallery = gallery
         self._generation = generation
+        self._figures: dict[str, tuple[frozenset[str], tuple[Figures, ...]]] = {}
         runner.register(KIND, self.run)
 
     def submit(self, request: FlashRequest, visitor: str = "local") -> Job:
@@ -45,8 +49,11 @@ class FlashService:
         """Put in line what is decided already.
 
         Raises:
+            InvalidRequest: a prompt names an adapter that is not there, or does not fit.
             QueueFull: too much is waiting.
         """
+        for prompt in comparison.prompts:
+            self._generation.check(comparison.columns[0].recipe.model_copy(update={"prompt": prompt}))
         return self._runner.submit(KIND, comparison.model_dump(mode="json"), visitor)
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -73,8 +80,13 @@ class FlashService:
     def figures(self, job: Job) -> tuple[Figures, ...]:
         """What each column took and gave so far."""
         comparison, pictures = comparison_of(job), self.pictures(job)
-        checkpoint = self._catalogue.checkpoint(comparison.columns[0].recipe.checkpoint)
-        return figures(comparison, pictures, self._gallery.path, is_pocket=checkpoint.is_pocket)
+        ids = frozenset(record.id for record in pictures.values())
+        known, told = self._figures.get(job.id, (None, ()))
+        if known != ids:  # a page looks more than once a second
+            checkpoint = self._catalogue.checkpoint(comparison.columns[0].recipe.checkpoint)
+            told = figures(comparison, pictures, self._gallery.path, is_pocket=checkpoint.is_pocket)
+            self._figures = {**dict(list(self._figures.items())[-_KEPT:]), job.id: (ids, told)}
+        return told
 
     def _warm_up(self, job: Job, cells: tuple[Cell, ...], reporter: StepReporter) -> None:
         for cell in {cell.column.name: cell for cell in cells}.values():

@@ -6,6 +6,8 @@ grid_s4_seed42.png                            all pictures of 4 steps
 compare_baseline30_flash4_seed42.png          the baseline's above those of 4 steps
 """
 
+import io
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -49,6 +51,27 @@ def grids(
             name = f"compare_baseline{steps[0]}_flash{steps[1]}_seed{seed}.png"
             both = [_row(way, [drawn[way.name][row] for row in rows]) for way in (baseline, column)]
             yield name, grid(both)
+
+
+def archive(
+    comparison: Comparison, pictures: Mapping[int, ImageRecord], path_of: Callable[[ImageRecord], Path]
+) -> bytes:
+    """All pictures and grids as a zip file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archived:  # PNG does not get smaller
+        for cell in comparison.cells():
+            if cell.index in pictures:
+                archived.writestr(picture_name(cell), path_of(pictures[cell.index]).read_bytes())
+        for name, sheet in grids(comparison, pictures, path_of):
+            archived.writestr(name, png(sheet))
+    return buffer.getvalue()
+
+
+def png(image: Image.Image) -> bytes:
+    """The bytes of a PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _square(column: Column, paths: list[Path]) -> Image.Image:

@@ -145,8 +145,16 @@ class GenerationService:
             QueueFull: too much is waiting.
         """
         resolved = self._catalogue.resolve(request)
-        self._additions.adapters.check(resolved.prompt, self._catalogue.checkpoint(resolved.checkpoint))
+        self.check(resolved)
         return self._runner.submit(KIND, {**resolved.model_dump(mode="json"), _AGAIN: again}, visitor)
+
+    def check(self, recipe: ResolvedRequest) -> None:
+        """Refuse a recipe whose prompt names adapters that are not there, or do not fit the checkpoint.
+
+        Raises:
+            InvalidRequest: naming the adapter and the reason.
+        """
+        self._additions.adapters.check(recipe.prompt, self._catalogue.checkpoint(recipe.checkpoint))
 
     def run(self, job: Job) -> dict[str, Any]:
         """Make every picture of `job` that is not recorded yet, and was not made before; the job handler."""

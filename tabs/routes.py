@@ -1,4 +1,5 @@
-"""The page's own addresses: pictures by their unguessable id, and a health check. No path of the server shows."""
+"""The page's own addresses: pictures and comparisons by their unguessable ids, and a health check. No path of the
+server shows."""
 
 import io
 
@@ -8,7 +9,10 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from studio import __version__
-from studio.domain.errors import StudioError
+from studio.domain.errors import NotFound, StudioError
+from studio.flash import KIND as FLASH
+from studio.flash import comparison_of
+from studio.flash_files import archive
 from studio.services import Services
 
 THUMB_PX = 320
@@ -39,6 +43,18 @@ def build_routes(services: Services) -> list[Route]:
             return PlainTextResponse("There is no such picture.", status_code=404)
         return Response(content, media_type="image/webp", headers=_FOREVER)
 
+    def comparison(request: Request) -> Response:
+        try:
+            job = services.runner.job(request.path_params["job_id"])
+            if job.kind != FLASH:
+                raise NotFound("There is no such comparison.", "Make one under Flash.")
+            content = archive(comparison_of(job), services.flash.pictures(job), services.gallery.path)
+        except (StudioError, OSError):
+            return PlainTextResponse("There is no such comparison.", status_code=404)
+        name = f"flash-{comparison_of(job).seeds[0]}.zip"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+        return Response(content, media_type="application/zip", headers=headers)
+
     def adapter_preview(request: Request) -> Response:
         try:
             path = services.adapters.store.preview_path(request.path_params["adapter_id"])
@@ -56,6 +72,7 @@ def build_routes(services: Services) -> list[Route]:
     return [
         Route("/pictures/{image_id:str}.png", picture),
         Route("/pictures/{image_id:str}/thumb", thumb),
+        Route("/comparisons/{job_id:str}.zip", comparison),
         Route("/adapters/{adapter_id:str}/preview", adapter_preview),
         Route("/health", health),
     ]

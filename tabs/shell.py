@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from studio.services import Services
+from tabs.flash import build_flash
 from tabs.generate import GenerateTab, build_generate
 from tabs.handlers import QUIET, guarded
 from tabs.library import LibraryTab, build_library
@@ -38,6 +39,8 @@ def build(services: Services) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
                 generate = build_generate(services)
+            with gr.Tab("Flash", id="flash"):
+                flash = build_flash(services, generate.token)
             with gr.Tab("Library", id="library") as library_tab:
                 library = build_library(services, generate)
             with gr.Tab("System", id="system") as system_tab:
@@ -45,7 +48,12 @@ def build(services: Services) -> gr.Blocks:
         kept = [generate.token, generate.saved, generate.result.recent]
         outputs = [*generate.outputs, *generate.ask.outputs]
         loaded = demo.load(guarded(generate.on_load), kept, list(dict.fromkeys(outputs)), **QUIET)
-        loaded.then(None, js=_READY_JS, **QUIET)
+        loaded.then(
+            guarded(flash.on_load),
+            [flash.job, generate.token],
+            [flash.form["checkpoint"], *flash.results],
+            **QUIET,
+        ).then(None, js=_READY_JS, **QUIET)
         library_tab.select(guarded(library.turn(0)), library.query, library.listing, **QUIET)
         shown = {"fn": guarded(system.on_show), "inputs": generate.token, "outputs": system.outputs, **QUIET}
         system_tab.select(**shown)

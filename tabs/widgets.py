@@ -41,6 +41,11 @@ def build_cards(value: str, elem_id: str) -> gr.HTML:
     return _build("cards", value, elem_id)
 
 
+def build_matrix(value: str, elem_id: str) -> gr.HTML:
+    """Pictures in rows and columns under headings; see `tabs.flash_views.matrix`. Its `pick` event carries an `id`."""
+    return _build("matrix", value, elem_id)
+
+
 def build_signal(elem_id: str) -> gr.HTML:
     """Nothing to see. Its `play` event fires when its value, a job's id, changes: `gr.on` takes only events that
     Gradio names itself, and (in 6.31) hears no change of a `gr.State`."""

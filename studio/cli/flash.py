@@ -1,35 +1,30 @@
 """`flash`: few steps beside many, drawn, timed and compared."""
 
 import argparse
-import contextlib
 import dataclasses
-import io
 import json
 import os
-import secrets
 import sys
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from lora_registry.store import AdapterStore
 from studio.cli.arguments import complain
 from studio.cli.delivery import Picture, copied, prepared
 from studio.cli.generate import follow
+from studio.cli.passing import passing_services
 from studio.cli.progress import choose_reporter
 from studio.cli.report import STOPPED
 from studio.comparison import Figures
 from studio.domain.catalogue import Catalogue
 from studio.domain.flash import Comparison, parse_flash, resolve_flash
 from studio.files import atomic_write, storage_errors
-from studio.flash_files import grids, picture_name
+from studio.flash_files import grids, picture_name, png
 from studio.generation import EngineHolder
 from studio.job import Job
-from studio.ledger import PASSING
 from studio.own_accelerators import OwnAccelerators
 from studio.prompts import remarks
-from studio.services import Services, open_services
+from studio.services import Services
 from studio.settings import Settings
 from studio.statistics import Spread
 
@@ -59,9 +54,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
     for column in comparison.columns:
         for remark in remarks(column.recipe, catalogue):
             reporter.note(remark)
-    queue = f"{PASSING}{os.getpid()}-{secrets.token_hex(4)}"
     stdout = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr), open_services(settings, queue, engine) as services:
+    with passing_services(settings, engine) as services:
         job = services.flash.submit_resolved(comparison)
         delivery = _Delivery(services, job, comparison, folder)
 
@@ -117,7 +111,7 @@ class _Delivery:
         pictures = self._services.flash.pictures(self._job)
         for name, sheet in grids(self._comparison, pictures, self._services.gallery.path):
             with storage_errors(self._folder):
-                atomic_write(self._folder / name, _png(sheet))
+                atomic_write(self._folder / name, png(sheet))
             self.paths.append(self._folder / name)
 
 
@@ -174,9 +168,3 @@ def _document(status: str, comparison: Comparison, figures: tuple[Figures, ...],
         "paths": [str(path) for path in paths],
     }
     return json.dumps(values, indent=2, ensure_ascii=False)
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

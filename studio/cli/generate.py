@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from studio.cli import estimate
 from studio.cli.arguments import complain, request_values
 from studio.cli.delivery import Delivery, prepared
+from studio.cli.passing import passing_services
 from studio.cli.progress import Silent, choose_reporter
 from studio.cli.report import STOPPED, Outcome, Report
 from studio.domain.catalogue import Catalogue
@@ -20,9 +20,7 @@ from studio.domain.events import TERMINAL, Event, Failed, Finished, ImageReady
 from studio.domain.request import parse_request
 from studio.generation import EngineHolder
 from studio.job import Job
-from studio.ledger import PASSING
 from studio.prompts import remarks
-from studio.services import open_services
 from studio.settings import Settings
 
 _PATIENCE_S = 30.0
@@ -44,11 +42,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
     reporter = choose_reporter(checkpoint, settings, is_quiet=options.quiet)
     for remark in remarks(recipe, catalogue):
         reporter.note(remark)
-    # A line of its own: a running studio must not take the job, nor a later command that gets the same process id.
-    queue = f"{PASSING}{os.getpid()}-{secrets.token_hex(4)}"
     stdout = sys.stdout
-    # What a library prints must not come between the paths, nor into the JSON document.
-    with contextlib.redirect_stdout(sys.stderr), open_services(settings, queue, engine) as services:
+    with passing_services(settings, engine) as services:
         started = time.monotonic()
         job = services.generation.submit(recipe.as_request(), again=options.again)
         delivery = Delivery(job.id, services.gallery, folder)

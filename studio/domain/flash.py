@@ -1,7 +1,7 @@
 """A comparison of few steps with many: what a person asks for, and the pictures that it comes to."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -122,7 +122,7 @@ def parse_flash(values: Mapping[str, Any]) -> FlashRequest:
         problem = error.errors(include_url=False)[0]
         field = str(problem["loc"][0]) if problem["loc"] else ""
         if field == "prompts":
-            raise _bad_prompts(values.get("prompts")) from None
+            raise _bad_prompts(values.get("prompts") or ()) from None
         if field in ("steps", "baseline_steps"):
             raise InvalidRequest(
                 f"Steps are {values.get(field)!r}; they must be whole numbers from 1 to 150.", "", field
@@ -180,10 +180,10 @@ def _accelerator(accelerator_id: str | None, checkpoint: Checkpoint, catalogue: 
     return row
 
 
-def _bad_prompts(prompts: Any) -> InvalidRequest:
+def _bad_prompts(prompts: Sequence[object]) -> InvalidRequest:
     if not prompts:
         message, hint = "There is no prompt.", "Write what the pictures should show."
-    elif isinstance(prompts, list | tuple) and len(prompts) > MAX_PROMPTS:
+    elif len(prompts) > MAX_PROMPTS:
         message, hint = f"There are {len(prompts)} prompts; at most {MAX_PROMPTS} fit.", "Leave some out."
     else:
         message, hint = "A prompt is empty, or longer than 10,000 characters.", "Change it or leave it out."

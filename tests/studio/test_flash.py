@@ -52,6 +52,11 @@ def test_columns_have_their_times_and_their_likeness_to_the_baseline(opened: Ser
     assert two.peak_memory_mb > 0
 
 
+def test_a_prompt_that_names_no_adapter_of_ours_is_refused_before_anything_is_drawn(opened: Services) -> None:
+    with pytest.raises(InvalidRequest, match="no adapter called 'gone'"):
+        opened.flash.submit(QUICK.model_copy(update={"prompts": ("a star", "a star <lora:gone>")}))
+
+
 def test_progress_counts_all_pictures_and_time_left_falls(opened: Services, job: Job) -> None:
     told = [event for event in job.events(timeout=0) if isinstance(event, Progress)]
     assert {event.num_images for event in told} == {12}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from studio.domain.errors import CorruptModel, Incompatible, NotFound
-from studio.own_accelerators import RULES_KEY
+from studio.domain.sampling_rules import RULES_KEY
 from studio.services import Services
 from tests.studio.adapter_files import adapter_file
 from tests.studio.conftest import Cli

@@ -22,14 +22,18 @@ from engines.pocket.accuracy import GUIDANCE
 from engines.pocket.build.assemble import Parts, load_parts
 from engines.pocket.build.denoiser import noise_schedule
 from engines.pocket.build.latents import LatentSet, cache_latents
-from engines.pocket.build.recipes import RECIPES
+from engines.pocket.build.recipes import RECIPES, Recipe
 from engines.pocket.grammar import paraphrase
 from engines.training.loop import Plan
 from engines.training.lora import REACHES, TrainableLora, reached
 from lora_registry.export import write_adapter
+from studio.domain.sampling_rules import RULES_KEY, SamplingRules
+from studio.domain.timesteps import Grid
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-OBJECTIVES = ("lcm", "flash")
+GRIDS: dict[str, Grid] = {"lcm": "lcm", "flash": "trailing"}
+"""Objective → where the timesteps lie that it trains."""
+NOTE = "Distilled from the model itself: two to eight steps, no guidance."
 
 
 def main() -> None:
@@ -39,7 +43,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="the finished pocket folder (engines/pocket/weights/…)")
     parser.add_argument("--work", type=Path, help="checkpoints go here (data/pocket-build/…)")
     parser.add_argument("--out", type=Path, help="the finished adapter, a .safetensors file")
-    parser.add_argument("--objective", choices=OBJECTIVES, default="lcm")
+    parser.add_argument("--objective", choices=GRIDS, default="lcm")
     parser.add_argument("--guidance", type=float, nargs=2, default=(GUIDANCE, GUIDANCE), metavar=("LOW", "HIGH"))
     parser.add_argument("--reach", choices=REACHES, default="all", help="which layers are changed")
     parser.add_argument("--rank", type=int, default=16)
@@ -77,7 +81,20 @@ def build(options: argparse.Namespace) -> None:
     batches = partial(_batch, parts, data, options.batch_size, options.seed)
     distil(pair, partial(_objective, options), batches, plan, work)
     out = options.out or WEIGHTS / f"{recipe.id}-{options.objective}.safetensors"
-    write_adapter(out, {"unet": lora.factors()}, recipe.family)
+    write_adapter(out, {"unet": lora.factors()}, recipe.family, metadata=_metadata(recipe, options))
+
+
+def _metadata(recipe: Recipe, options: argparse.Namespace) -> dict[str, str]:
+    grid = GRIDS[options.objective]
+    rules = SamplingRules(
+        checkpoint=recipe.id, grid=grid, trained_steps=(2, 4, 8), max_guidance=1.0, licence="MIT", note=NOTE
+    )
+    return {
+        RULES_KEY: rules.model_dump_json(),
+        "modelspec.title": f"{options.objective.upper()} for {recipe.id}",
+        "modelspec.prediction_type": recipe.prediction_type,
+        "modelspec.license": "MIT",
+    }
 
 
 def _objective(options: argparse.Namespace, progress: float) -> Objective[Told]:

@@ -1,0 +1,68 @@
+"""The Flash tab in Chromium: one button, columns that fill, a table, a slider; a reload finds it as it was."""
+
+import io
+import json
+import zipfile
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from studio.domain.sampling_rules import RULES_KEY
+from tests.browser.conftest import Open, Server, wait_until_ready
+from tests.studio.adapter_files import adapter_file
+
+RULES = {"checkpoint": "pocket-sd15", "grid": "trailing", "trained_steps": [2, 4, 8]}
+
+
+@pytest.fixture(autouse=True)
+def pocket_accelerator(server: Server) -> None:
+    """One of the owner's, that hardly changes anything: what it does to pictures is tested elsewhere."""
+    folder = server.data_dir / "accelerators"
+    folder.mkdir(exist_ok=True)
+    adapter_file(folder / "mine.safetensors", scale=0.05, metadata={RULES_KEY: json.dumps(RULES)})
+
+
+def compare(page: Page, prompts: str) -> None:
+    page.get_by_role("tab", name="Flash").click()
+    page.locator("#flash-model input").click()
+    page.get_by_role("option", name="Pocket SD 1.5").click()
+    expect(page.locator("#flash-accelerator input")).to_have_value("mine — that of its maker")
+    page.locator("#flash-prompts textarea").fill(prompts)
+    page.get_by_role("button", name="Compare", exact=True).click()
+
+
+def test_one_button_fills_the_columns_and_a_reload_finds_them(page: Page, server: Server) -> None:
+    compare(page, "a red circle on a white background")
+    expect(page.locator(".matrix thead th")).to_have_count(4)
+    expect(page.locator(".matrix td img")).to_have_count(8)
+    expect(page.locator(".matrix-line")).to_contain_text("Done: 8 pictures")
+    expect(page.locator("#flash-stop")).to_be_disabled()
+    expect(page.locator(".figures")).to_contain_text("Speed-up")
+    page.locator(".matrix td button").nth(2).click()
+    expect(page.locator("#flash-slider img").first).to_be_visible()
+    with page.expect_download() as download:
+        page.locator("#flash-download").click()
+    names = zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())).namelist()
+    assert any(name.startswith("compare_baseline30_flash4_seed") for name in names)
+    page.reload()
+    wait_until_ready(page)
+    page.get_by_role("tab", name="Flash").click()
+    expect(page.locator(".matrix td img")).to_have_count(8)
+
+
+def test_a_running_comparison_is_found_again_and_stopped(open_page: Open) -> None:
+    page = open_page(width=390)
+    compare(page, "\n".join(["a red circle on a white background"] * 40))
+    expect(page.locator(".matrix td img").first).to_be_visible()
+    page.reload()
+    wait_until_ready(page)
+    page.get_by_role("tab", name="Flash").click()
+    expect(page.locator(".matrix-line")).to_contain_text("picture")
+    page.locator("#flash-stop").click()
+    expect(page.locator(".matrix-line")).to_contain_text("Stopped. What was drawn is kept.")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_is_missing_is_said_next_to_the_prompts(page: Page) -> None:
+    compare(page, " ")
+    expect(page.locator("#flash-error")).to_contain_text("There is no prompt.")
