@@ -27,6 +27,9 @@ PATIENCE_MS = 60_000
 """For machines that are busy with something else; an idle one needs a fraction."""
 START_S = 180
 
+HERE = Path(__file__).parent
+AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
+
 Open = Callable[..., "playwright.Page"]
 
 
@@ -120,3 +123,20 @@ def page(open_page: Open) -> "playwright.Page":
 
 def wait_until_ready(page: "playwright.Page") -> None:
     page.wait_for_selector("body[data-ready='1']")
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """axe-core's script, fetched once through npm into a folder that git ignores."""
+    if not AXE.exists() and shutil.which("npm"):
+        command = ["npm", "install", "--prefix", str(HERE), "--no-save", "--no-package-lock", "axe-core@4"]
+        subprocess.run(command, capture_output=True, timeout=120, check=False)
+    if not AXE.exists():
+        pytest.skip("axe-core is not here and npm could not fetch it")
+    return AXE.read_text(encoding="utf-8")
+
+
+def serious(page: "playwright.Page", axe: str) -> list[str]:
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]

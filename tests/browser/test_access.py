@@ -1,35 +1,13 @@
 """Everybody can use it: axe finds nothing serious, and a phone is wide enough."""
 
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser.conftest import serious
 from tests.browser.test_generate import make
 
 pytestmark = pytest.mark.browser
-
-HERE = Path(__file__).parent
-AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """axe-core's script, fetched once through npm into a folder that git ignores."""
-    if not AXE.exists() and shutil.which("npm"):
-        command = ["npm", "install", "--prefix", str(HERE), "--no-save", "--no-package-lock", "axe-core@4"]
-        subprocess.run(command, capture_output=True, timeout=120, check=False)
-    if not AXE.exists():
-        pytest.skip("axe-core is not here and npm could not fetch it")
-    return AXE.read_text(encoding="utf-8")
-
-
-def serious(page: Any, axe: str) -> list[str]:
-    page.evaluate(axe)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -8,8 +8,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from studio.domain.sampling_rules import RULES_KEY
-from tests.browser.conftest import Open, Server, wait_until_ready
+from tests.browser.conftest import Open, Server, serious, wait_until_ready
 from tests.studio.adapter_files import adapter_file
+
+pytestmark = pytest.mark.browser
 
 RULES = {"checkpoint": "pocket-sd15", "grid": "trailing", "trained_steps": [2, 4, 8]}
 
@@ -66,3 +68,15 @@ def test_a_running_comparison_is_found_again_and_stopped(open_page: Open) -> Non
 def test_what_is_missing_is_said_next_to_the_prompts(page: Page) -> None:
     compare(page, " ")
     expect(page.locator("#flash-error")).to_contain_text("There is no prompt.")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_serious(open_page: Open, axe: str, dark: bool) -> None:
+    page = open_page(dark=dark)
+    compare(page, "a red circle on a white background")
+    expect(page.locator(".matrix-line")).to_contain_text("Done: 8 pictures")
+    page.locator(".matrix td button").nth(1).click()
+    expect(page.locator("#flash-slider img").first).to_be_visible()
+    page.locator("#flash-baseline button.label-wrap").click()
+    page.mouse.move(0, 0)
+    assert serious(page, axe) == []
