@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser import test_access
-from tests.browser.conftest import Open, Server
+from tests.browser.conftest import Open, Server, serious
 from tests.browser.test_generate import generate, make, wait_for_result
 from tests.studio.adapter_files import adapter_file
 
@@ -17,8 +16,6 @@ sync_api = pytest.importorskip("playwright.sync_api")
 Page = Any
 PROMPT = "a red circle on a white background"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"> ${document.title='owned'} {{value}}"
-
-axe = test_access.axe
 
 
 def open_adapters(page: Page) -> None:
@@ -90,7 +87,7 @@ def test_an_adapter_is_looked_into_changed_and_removed(page: Page, server: Serve
     sync_api.expect(facts.locator("img[src*='adapters/wash/preview']")).to_be_visible()
     sync_api.expect(card.filter(has_text="Wet wash").locator("img")).to_be_visible()
     page.mouse.move(0, 0)
-    assert test_access.serious(page, axe) == []
+    assert serious(page, axe) == []
 
     page.fill("#adapter-name textarea, #adapter-name input", "rinse")
     page.click("#adapter-rename")
