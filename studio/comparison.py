@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
 from studio.domain.flash import Column, Comparison
 from studio.domain.images import ImageRecord
+from studio.gallery import opened
 from studio.similarity import ssim
 from studio.statistics import Estimate, Spread, median, share, spread
 
@@ -39,10 +38,7 @@ def figures(
     is_pocket: bool,
 ) -> tuple[Figures, ...]:
     """Of every column that has a picture yet; `pictures` are by the index of their cell."""
-    by_column: dict[str, dict[int, ImageRecord]] = {column.name: {} for column in comparison.columns}
-    for cell in comparison.cells():
-        if cell.index in pictures:
-            by_column[cell.column.name][cell.row] = pictures[cell.index]
+    by_column = comparison.by_column(pictures)
     baseline = by_column[comparison.baseline.name] if comparison.baseline else {}
     return tuple(
         _of_column(column, by_column[column.name], {} if column.is_baseline else baseline, path_of, is_pocket)
@@ -60,7 +56,7 @@ def _of_column(
 ) -> Figures:
     pairs = [(records[row], baseline[row]) for row in records if row in baseline]
     ratios = [theirs.seconds["total"] / ours.seconds["total"] for ours, theirs in pairs if ours.seconds["total"] > 0]
-    likeness = [ssim(_opened(path_of(ours)), _opened(path_of(theirs))) for ours, theirs in pairs]
+    likeness = [ssim(opened(path_of(ours)), opened(path_of(theirs))) for ours, theirs in pairs]
     verdicts = _verdicts(list(records.values()), path_of) if is_pocket else []
     return Figures(
         column=column,
@@ -76,9 +72,4 @@ def _of_column(
 def _verdicts(records: Sequence[ImageRecord], path_of: Callable[[ImageRecord], Path]) -> list[bool]:
     """Whether each picture shows what its prompt says, of those whose prompt says what can be checked."""
     scenes = [(record, parse(record.prompt_as_run)) for record in records]
-    return [judge(_opened(path_of(record)), scene).correct for record, scene in scenes if scene is not None]
-
-
-def _opened(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    return [judge(opened(path_of(record)), scene).correct for record, scene in scenes if scene is not None]

@@ -82,7 +82,7 @@ class FlashService:
         comparison, pictures = comparison_of(job), self.pictures(job)
         ids = frozenset(record.id for record in pictures.values())
         known, told = self._figures.get(job.id, (None, ()))
-        if known != ids:  # a page looks more than once a second
+        if known != ids:  # a page looks every second
             checkpoint = self._catalogue.checkpoint(comparison.columns[0].recipe.checkpoint)
             told = figures(comparison, pictures, self._gallery.path, is_pocket=checkpoint.is_pocket)
             self._figures = {**dict(list(self._figures.items())[-_KEPT:]), job.id: (ids, told)}

@@ -15,6 +15,7 @@ from PIL import Image
 
 from studio.domain.flash import Cell, Column, Comparison
 from studio.domain.images import ImageRecord
+from studio.gallery import opened
 from studio.grids import Row, columns_of, grid
 
 
@@ -30,14 +31,7 @@ def grids(
 ) -> Iterator[tuple[str, Image.Image]]:
     """Names and pictures of the grids that can be made by now: of each column that has a picture, and of each number of
     steps below the baseline, of what both have drawn."""
-    drawn = {
-        column.name: {
-            cell.row: path_of(pictures[cell.index])
-            for cell in comparison.cells()
-            if cell.column.name == column.name and cell.index in pictures
-        }
-        for column in comparison.columns
-    }
+    drawn = comparison.by_column({index: path_of(record) for index, record in pictures.items()})
     seed = comparison.seeds[0]
     for column in comparison.columns:
         paths = list(drawn[column.name].values())
@@ -77,13 +71,8 @@ def png(image: Image.Image) -> bytes:
 def _square(column: Column, paths: list[Path]) -> Image.Image:
     across = columns_of(len(paths))
     lines = [paths[start : start + across] for start in range(0, len(paths), across)]
-    return grid([_row(column, lines[0]), *(Row("", [_opened(path) for path in line]) for line in lines[1:])])
+    return grid([_row(column, lines[0]), *(Row("", [opened(path) for path in line]) for line in lines[1:])])
 
 
 def _row(column: Column, paths: list[Path]) -> Row:
-    return Row(column.title, [_opened(path) for path in paths])
-
-
-def _opened(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    return Row(column.title, [opened(path) for path in paths])

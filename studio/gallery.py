@@ -169,3 +169,9 @@ class Gallery:
         name = time.strftime(f"%Y-%m-%d/%H%M%S-{new.recipe.seed}-{pixels[:8]}-{image_id[:16]}.png", time.localtime(now))
         known = {field.name: getattr(new, field.name) for field in fields(NewImage)}
         return ImageRecord(id=image_id, created_at=now, path=name, pixels_sha256=pixels, **known)
+
+
+def opened(path: Path) -> Image.Image:
+    """A picture's RGB pixels, its file closed again."""
+    with Image.open(path) as image:
+        return image.convert("RGB")

@@ -10,7 +10,7 @@ from PIL import Image
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
-from studio.gallery import Gallery
+from studio.gallery import Gallery, opened
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
@@ -64,8 +64,7 @@ class ReproductionService:
         path = self._gallery.path(record)
         if not path.is_file():
             raise NotFound("The file of this picture is gone.", "Generate it again from its settings.")
-        with Image.open(path) as file:
-            original = file.convert("RGB")
+        original = opened(path)
         reporter = StepReporter(job)
         made = self._generation.make(record.recipe, job.cancelled, reporter, reporter.fetching)
         now = _told(*self._generation.prompts(record.recipe), made.environment)

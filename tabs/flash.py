@@ -7,7 +7,6 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 from gradio.components import Component
-from PIL import Image
 
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound, StudioError
@@ -15,6 +14,7 @@ from studio.domain.events import Failed
 from studio.domain.flash import FlashRequest, parse_flash
 from studio.domain.request import RANDOM_SEED
 from studio.flash import KIND, comparison_of
+from studio.gallery import opened
 from studio.job import Job
 from studio.services import Services
 from tabs import controls, flash_views
@@ -115,14 +115,14 @@ class FlashTab:
         """Event: a picture. Output: it lies over the baseline's picture of the same prompt and seed."""
         gallery = self.services.gallery
         record = own_image(gallery, self.services.settings, event.id, token)
-        picked = _opened(gallery.path(record))
+        picked = opened(gallery.path(record))
         job = self.own_job(job_id, token)
         baseline = comparison_of(job).baseline if job else None
         if job is None or baseline is None:
             return gr.ImageSlider(value=(picked, picked), visible=True)
         width = len(comparison_of(job).columns)
         first = self.services.flash.pictures(job).get(record.image_index // width * width)
-        under = picked if first is None else _opened(gallery.path(first))
+        under = picked if first is None else opened(gallery.path(first))
         return gr.ImageSlider(value=(under, picked), visible=True)
 
     def show(self, job_id: Any, token: Any) -> Updates:
@@ -276,8 +276,3 @@ def _build_settings(services: Services, checkpoint: Checkpoint) -> tuple[dict[st
             info="Of the baseline alone: few steps work without guidance, which it needs.",
         )  # fmt: skip
     return fields, note
-
-
-def _opened(path: Any) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")

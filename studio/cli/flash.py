@@ -17,7 +17,7 @@ from studio.cli.progress import choose_reporter
 from studio.cli.report import STOPPED
 from studio.comparison import Figures
 from studio.domain.catalogue import Catalogue
-from studio.domain.flash import Comparison, parse_flash, resolve_flash
+from studio.domain.flash import Comparison, FlashRequest, parse_flash, resolve_flash
 from studio.files import atomic_write, storage_errors
 from studio.flash_files import grids, picture_name, png
 from studio.generation import EngineHolder
@@ -28,11 +28,6 @@ from studio.services import Services
 from studio.settings import Settings
 from studio.statistics import Spread
 
-_FIELDS = (
-    "prompts", "negative_prompt", "checkpoint", "accelerator", "steps", "has_baseline", "baseline_steps",
-    "baseline_guidance", "width", "height", "seed", "num_images",
-)  # fmt: skip
-
 _HEADER = ("", "PICTURES", "SECONDS", "TEXT / UNET / DECODE", "UNET CALLS", "SPEED-UP", "MEMORY", "LIKENESS", "RIGHT")
 
 
@@ -42,7 +37,7 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
     Raises:
         StudioError: nothing was drawn, or a finished picture could not be copied.
     """
-    given = {name: getattr(options, name) for name in _FIELDS if hasattr(options, name)}
+    given = {name: getattr(options, name) for name in FlashRequest.model_fields if hasattr(options, name)}
     settings = Settings.from_environment()
     if options.adapter:
         own = OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue)

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,6 +28,7 @@ from studio.domain.request import (
 )
 
 MAX_PROMPTS, MAX_SEEDS, MAX_COUNTS = 50, 64, 8
+_T = TypeVar("_T")
 
 
 class _Frozen(BaseModel):
@@ -92,6 +93,14 @@ class Comparison(_Frozen):
     @property
     def baseline(self) -> Column | None:
         return next((column for column in self.columns if column.is_baseline), None)
+
+    def by_column(self, pictures: Mapping[int, _T]) -> dict[str, dict[int, _T]]:
+        """`pictures`, which are by the index of their cell, by the name of their column and by row."""
+        placed: dict[str, dict[int, _T]] = {column.name: {} for column in self.columns}
+        for cell in self.cells():
+            if cell.index in pictures:
+                placed[cell.column.name][cell.row] = pictures[cell.index]
+        return placed
 
     def cells(self) -> tuple[Cell, ...]:
         """In the order of drawing: column after column for one prompt and seed, so that all meet the machine in the
