@@ -27,9 +27,10 @@ class Conditioning:
 
 
 class PromptCache:
-    """Conditionings of one pipeline's last prompts. Its text encoders must stay as they are."""
+    """Conditionings of one pipeline's last prompts, `capacity` of them. Its text encoders must stay as they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = _CAPACITY) -> None:
+        self._capacity = capacity
         self._kept: OrderedDict[tuple[str, bool], Conditioning] = OrderedDict()
 
     def read(self, pipeline: Any, text: str, *, is_negative: bool = False) -> Conditioning:
@@ -37,7 +38,7 @@ class PromptCache:
         key = (text, is_negative)
         if key not in self._kept:
             self._kept[key] = _read(pipeline, text, is_negative)
-            if len(self._kept) > _CAPACITY:
+            if len(self._kept) > self._capacity:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]

@@ -127,6 +127,12 @@ class Ledger:
             counted = select(func.count()).where(JobEntry.queue == queue, JobEntry.state == "queued")
             return session.scalar(counted) or 0
 
+    def is_running(self, queue: str) -> bool:
+        """Whether somebody works on a job of `queue`."""
+        with self._reading() as session:
+            running = select(JobEntry.id).where(JobEntry.queue == queue, JobEntry.state == "running").limit(1)
+            return session.scalar(running) is not None
+
     def job(self, job_id: str) -> JobRow:
         """Raises NotFound for an id that no job has."""
         with self._reading() as session:

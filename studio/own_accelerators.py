@@ -29,8 +29,9 @@ class OwnAccelerators:
         rows = [row for entry in entries if (row := self._row(entry))]
         self._catalogue.set_own_accelerators(tuple(rows))
 
-    def add(self, path: Path) -> Accelerator:
-        """Copy an adapter file into the folder and offer it; one that is there already keeps its place.
+    def add(self, path: Path, name: str | None = None) -> Accelerator:
+        """Copy an adapter file into the folder, under `name` or its own, and offer it; one that is there already keeps
+        its place.
 
         Raises:
             NotFound: there is no file at `path`.
@@ -39,7 +40,7 @@ class OwnAccelerators:
         """
         if not path.is_file():
             raise NotFound(f"There is no file at {path.name!r}.", "Give the path of an adapter in .safetensors form.")
-        added = self._store.add(path)
+        added = self._store.add(path, name)
         self.refresh()
         for row in self._catalogue.accelerators:
             if row.id == added.entry.id:
@@ -50,6 +51,15 @@ class OwnAccelerators:
             f"{path.name} does not say for which models it was made, and its layers fit none that is known.",
             "Choose an accelerator for SD 1.5, SD 2.1 or SDXL.",
         )
+
+    def remove(self, accelerator_id: str) -> None:
+        """Delete one of the folder's.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        self._store.remove(accelerator_id)
+        self.refresh()
 
     def _row(self, entry: AdapterEntry) -> Accelerator | None:
         adapter = entry.adapter

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from engines.base import Engine
 from lora_registry.store import AdapterStore
@@ -9,6 +10,7 @@ from studio.accelerators import AcceleratorService
 from studio.adapters import AdapterService
 from studio.additions import Additions
 from studio.checkpoints import OwnCheckpoints
+from studio.distillation import DistillationService
 from studio.domain.catalogue import Catalogue
 from studio.domain.images import ImageRecord
 from studio.domain.request import parse_request
@@ -22,6 +24,9 @@ from studio.own_accelerators import OwnAccelerators
 from studio.planning import PlanningService
 from studio.reproduction import ReproductionService
 from studio.settings import PROJECT_ROOT, Settings
+
+if TYPE_CHECKING:
+    from engines.pool import PipelinePool
 
 CATALOGUE_PATH = PROJECT_ROOT / "studio" / "data" / "catalogue.toml"
 
@@ -43,9 +48,12 @@ class Services:
     planning: PlanningService
     reproduction: ReproductionService
     flash: FlashService
+    trainer: JobRunner
+    distillation: DistillationService
 
     def close(self) -> None:
         """Stop the worker; a job in the middle goes on at the next start."""
+        self.trainer.stop(timeout=90)
         self.runner.stop(timeout=30)
         self.ledger.close()
 
@@ -106,7 +114,10 @@ def open_services(
     generation = GenerationService(catalogue, runner, gallery, holder, additions, earlier)
     reproduction = ReproductionService(runner, gallery, generation)
     flash = FlashService(catalogue, runner, gallery, generation)
+    trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
+    distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
     runner.start()
+    trainer.start()
     return Services(
         settings=settings,
         catalogue=catalogue,
@@ -121,6 +132,8 @@ def open_services(
         planning=PlanningService(catalogue, settings, holder),
         reproduction=reproduction,
         flash=flash,
+        trainer=trainer,
+        distillation=distillation,
     )
 
 
@@ -132,6 +145,14 @@ def _engine(settings: Settings, catalogue: Catalogue, is_page: bool) -> Engine:
 
 def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
     """Import torch and diffusers and build the engine."""
+    pool = load_pool(settings)
+    from engines.stable_diffusion import StableDiffusionEngine
+
+    return StableDiffusionEngine(pool, catalogue)
+
+
+def load_pool(settings: Settings) -> "PipelinePool":
+    """Import torch and diffusers, and get ready to hold checkpoints."""
     # Imported here, not above: these take seconds, and the page is up before them.
     from engines.quiet import quiet_libraries
 
@@ -140,10 +161,9 @@ def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
     from engines.memory import reuse_freed_blocks
     from engines.plans import Wishes
     from engines.pool import PipelinePool
-    from engines.stable_diffusion import StableDiffusionEngine
 
     reuse_freed_blocks()
-    pool = PipelinePool(
+    return PipelinePool(
         PROJECT_ROOT,
         settings.models_dir,
         choose_device(settings.device, settings.dtype),
@@ -153,4 +173,3 @@ def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
             placement=None if settings.placement == "auto" else settings.placement,
         ),
     )
-    return StableDiffusionEngine(pool, catalogue)

@@ -57,6 +57,11 @@ class Settings(BaseModel):
         return self.data_dir / "accelerators"
 
     @property
+    def runs_dir(self) -> Path:
+        """A folder for each training run."""
+        return self.data_dir / "runs"
+
+    @property
     def ledger_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / 'studio.db'}"
 

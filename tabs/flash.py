@@ -59,11 +59,12 @@ class FlashTab:
         models = gr.Dropdown(choices=[(row.title, row.id) for row in able(self.services)])
         return {self.form["checkpoint"]: models, **self.show(job_id, token)}
 
-    def on_model(self, checkpoint_id: str | None) -> Updates:
-        """Input: the model. Outputs: its accelerators, what it understands, prompts that it can draw."""
+    def on_model(self, checkpoint_id: str | None, accelerator_id: str | None) -> Updates:
+        """Inputs: the model, the accelerator. Outputs: its accelerators, what it understands, prompts that it can
+        draw."""
         checkpoint = self.checkpoint(checkpoint_id)
         return {
-            self.form["accelerator"]: accelerators_of(self.services, checkpoint),
+            self.form["accelerator"]: accelerators_of(self.services, checkpoint, accelerator_id),
             self.form["baseline_guidance"]: checkpoint.default_guidance,
             self.note: controls.checkpoint_note(checkpoint),
             self.examples: chips(checkpoint.examples, _EXAMPLES),
@@ -168,7 +169,7 @@ class FlashTab:
         model = self.form["checkpoint"]
         model.change(
             guarded(self.on_model),
-            model,
+            [model, self.form["accelerator"]],
             [self.form["accelerator"], self.form["baseline_guidance"], self.note, self.examples],
             **QUIET,
         )
@@ -190,10 +191,11 @@ def able(services: Services) -> list[Checkpoint]:
     return [row for row in services.catalogue.checkpoints if services.catalogue.accelerators_for(row)]
 
 
-def accelerators_of(services: Services, checkpoint: Checkpoint) -> gr.Dropdown:
-    """The accelerators of `checkpoint`, the first one chosen."""
+def accelerators_of(services: Services, checkpoint: Checkpoint, chosen: str | None = None) -> gr.Dropdown:
+    """The accelerators of `checkpoint`; `chosen` stays chosen if it is one of them, else the first one is."""
     choices = controls.accelerator_choices(services.catalogue, checkpoint)[1:]
-    return gr.Dropdown(choices=choices, value=choices[0][1])
+    ids = [accelerator_id for _, accelerator_id in choices]
+    return gr.Dropdown(choices=choices, value=chosen if chosen in ids else ids[0])
 
 
 def lines_of(text: str | None) -> list[str]:

@@ -55,6 +55,26 @@ def build_routes(services: Services) -> list[Route]:
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
         return Response(content, media_type="application/zip", headers=headers)
 
+    def run_sample(request: Request) -> Response:
+        try:
+            path = services.distillation.run_of(request.path_params["run_id"]).sample(request.path_params["name"])
+        except StudioError:
+            path = None
+        if path is None:
+            return PlainTextResponse("There is no such sample.", status_code=404)
+        return FileResponse(path, media_type="image/png", headers=_FOREVER)
+
+    def run_export(request: Request) -> Response:
+        try:
+            run = services.distillation.run_of(request.path_params["run_id"])
+            path = run.export(request.path_params["layout"])
+        except (StudioError, KeyError):
+            path = None
+        if path is None:
+            return PlainTextResponse("There is no such adapter.", status_code=404)
+        name = f"{run.record.accelerator_id or run.plan.name}-{path.stem}.safetensors"
+        return FileResponse(path, filename=name, headers={"X-Content-Type-Options": "nosniff"})
+
     def adapter_preview(request: Request) -> Response:
         try:
             path = services.adapters.store.preview_path(request.path_params["adapter_id"])
@@ -73,6 +93,8 @@ def build_routes(services: Services) -> list[Route]:
         Route("/pictures/{image_id:str}.png", picture),
         Route("/pictures/{image_id:str}/thumb", thumb),
         Route("/comparisons/{job_id:str}.zip", comparison),
+        Route("/runs/{run_id:str}/samples/{name:str}", run_sample),
+        Route("/runs/{run_id:str}/{layout:str}.safetensors", run_export),
         Route("/adapters/{adapter_id:str}/preview", adapter_preview),
         Route("/health", health),
     ]

@@ -5,11 +5,13 @@ from typing import Any
 import gradio as gr
 
 from studio.services import Services
+from tabs.distil import build_distil
 from tabs.flash import build_flash
 from tabs.generate import GenerateTab, build_generate
 from tabs.handlers import QUIET, guarded
 from tabs.library import LibraryTab, build_library
 from tabs.system import build_system
+from tabs.visitor import is_local
 from tabs.widgets import asset
 
 TITLE = "Flash Studio"
@@ -41,6 +43,7 @@ def build(services: Services) -> gr.Blocks:
                 generate = build_generate(services)
             with gr.Tab("Flash", id="flash"):
                 flash = build_flash(services, generate.token)
+                distil = build_distil(services, flash) if is_local(services.settings) else None
             with gr.Tab("Library", id="library") as library_tab:
                 library = build_library(services, generate)
             with gr.Tab("System", id="system") as system_tab:
@@ -48,12 +51,12 @@ def build(services: Services) -> gr.Blocks:
         kept = [generate.token, generate.saved, generate.result.recent]
         outputs = [*generate.outputs, *generate.ask.outputs]
         loaded = demo.load(guarded(generate.on_load), kept, list(dict.fromkeys(outputs)), **QUIET)
-        loaded.then(
-            guarded(flash.on_load),
-            [flash.job, generate.token],
-            [flash.form["checkpoint"], *flash.results],
-            **QUIET,
-        ).then(None, js=_READY_JS, **QUIET)
+        kept = [flash.job, generate.token]
+        loaded = loaded.then(guarded(flash.on_load), kept, [flash.form["checkpoint"], *flash.results], **QUIET)
+        if distil is not None:
+            outputs = [distil.run, *distil.results]
+            loaded = loaded.then(guarded(distil.on_load), [distil.run, distil.shown], outputs, **QUIET)
+        loaded.then(None, js=_READY_JS, **QUIET)
         library_tab.select(guarded(library.turn(0)), library.query, library.listing, **QUIET)
         shown = {"fn": guarded(system.on_show), "inputs": generate.token, "outputs": system.outputs, **QUIET}
         system_tab.select(**shown)

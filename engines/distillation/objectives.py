@@ -5,7 +5,9 @@ says the mean of all pictures that a noisy one may become, which is a blur. Both
 instead: an answer in x₀, the same all along one path from noise to picture.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from engines.training.diffusion import NoiseSchedule, spread_indices
 from studio.domain.catalogue import PredictionType
-from studio.domain.timesteps import lcm_grid, trailing_timesteps
+from studio.domain.timesteps import Grid, lcm_grid, timesteps_on, trailing_timesteps
 
 SIGMA_DATA = 0.5
 TIMESTEP_SCALING = 10.0
@@ -137,6 +139,61 @@ class Flash(Generic[_Told]):
         guidance = _guidance(self.guidance, 1, generator).expand(len(clean)).to(clean.device)
         wanted = endpoint(pair, self.schedule, noisy, grid[begin:], told, guidance)
         return pseudo_huber(answer(pair, self.schedule, noisy, start, told) - wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPath(Generic[_Told]):
+    """Distillation along the student's own path (Kohler et al., 2024, arXiv:2405.05224): it draws as it will be asked
+    to, in one of `counts` steps, and wherever that stops, the answer is to be where the teacher goes from there. So
+    later steps learn to mend what earlier ones get wrong, which noised pictures of the data never show. Needs the shape
+    of the samples, not the samples."""
+
+    schedule: NoiseSchedule
+    guidance: tuple[float, float]
+    grid: Grid
+    """Where the timesteps of its path lie."""
+    counts: tuple[int, ...] = (2, 4, 8)
+    solver_steps: int = 8
+    """Of the teacher from pure noise; from lower on as many fewer as the way is shorter."""
+
+    def loss(self, pair: Pair[_Told], clean: Tensor, told: _Told, generator: torch.Generator) -> Tensor:
+        """See `Objective.loss`. One place on one path, and one guidance for the batch."""
+        count = self.counts[int(torch.randint(len(self.counts), (), generator=generator))]
+        path = timesteps_on(self.grid, count)
+        stop = int(torch.randint(count, (), generator=generator))
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        noisy = walk(pair, self.schedule, noise, path[: stop + 1], told, generator)
+        guidance = _guidance(self.guidance, 1, generator).expand(len(clean)).to(clean.device)
+        wanted = endpoint(pair, self.schedule, noisy, self._down_from(path[stop]), told, guidance)
+        return pseudo_huber(answer(pair, self.schedule, noisy, _at(path[stop], clean), told) - wanted)
+
+    def _down_from(self, start: int) -> tuple[int, ...]:
+        """The teacher's timesteps from `start` down, in equal parts."""
+        steps = max(2, round(self.solver_steps * (start + 1) / len(self.schedule)))
+        return tuple(round((start + 1) * (steps - index) / steps) - 1 for index in range(steps))
+
+
+@torch.no_grad()
+def walk(
+    pair: Pair[_Told],
+    schedule: NoiseSchedule,
+    noise: Tensor,
+    timesteps: Sequence[int],
+    told: _Told,
+    generator: torch.Generator,
+) -> Tensor:
+    """What the student meets at the last of the falling `timesteps` on its way from `noise`: each answer is noised
+    again to where the next one begins (multistep consistency sampling, Song et al., 2023, arXiv:2303.01469)."""
+    noisy = noise
+    for here, there in pairwise(timesteps):
+        clean = answer(pair, schedule, noisy, _at(here, noise), told)
+        fresh = torch.randn(noise.shape, generator=generator).to(noise.device)
+        noisy = schedule.noised(clean, fresh, _at(there, noise))
+    return noisy
+
+
+def _at(timestep: int, like: Tensor) -> Tensor:
+    return torch.full((len(like),), timestep, device=like.device)
 
 
 def start_shares(progress: float, solver_steps: int) -> Tensor:

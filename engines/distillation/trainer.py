@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engines.distillation.objectives import Objective
 from engines.distillation.unet_pair import Told, UnetPair
-from engines.training.loop import Plan, Trainee, train
+from engines.training.loop import Plan, Taken, Trainee, train
 
 Batches = Callable[[int], tuple[Tensor, Told]]
 """The clean latents `(B, 4, h, w)` of a training step, and what the UNet is told of them. The same step always gives
@@ -21,7 +21,7 @@ def distil(
     batches: Batches,
     plan: Plan,
     work: Path,
-    on_log: Callable[[int], None] | None = None,
+    on_step: Callable[[Trainee, Taken], None] | None = None,
 ) -> None:
     """Train the adapter of `pair` to the end of `plan`, resuming from `work`; leaves its moving average in place.
 
@@ -39,7 +39,7 @@ def distil(
         generator = torch.Generator().manual_seed(plan.seed * 10_000_000 + step)
         return objective_at(step / plan.steps).loss(pair, clean, told, generator)
 
-    for step in train(trainee, loss_at):
-        if on_log is not None:
-            on_log(step)
+    for taken in train(trainee, loss_at):
+        if on_step is not None:
+            on_step(trainee, taken)
     trainee.use_averages()

@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,30 +118,48 @@ class Trainee:
         for name, module in self.modules.items():
             module.load_state_dict(self.averages[name])
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The moving averages in place of the trained weights, for as long as the context lasts."""
+        trained = {name: _copy_state(module) for name, module in self.modules.items()}
+        self.use_averages()
+        try:
+            yield
+        finally:
+            for name, module in self.modules.items():
+                module.load_state_dict(trained[name])
 
-def train(trainee: Trainee, step_loss: Callable[[int], Tensor], log_every: int = 100) -> Iterator[int]:
-    """Run `trainee` to the end of its plan, saving on the way and when interrupted; yields the step at each log."""
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A step that was taken: how many are now, and its loss."""
+
+    step: int
+    loss: float
+
+
+def train(trainee: Trainee, step_loss: Callable[[int], Tensor], log_every: int = 100) -> Iterator[Taken]:
+    """Run `trainee` to the end of its plan, saving on the way and when interrupted; yields every step."""
     try:
         yield from _steps(trainee, step_loss, log_every)
     finally:
         trainee.save()
 
 
-def _steps(trainee: Trainee, step_loss: Callable[[int], Tensor], log_every: int) -> Iterator[int]:
+def _steps(trainee: Trainee, step_loss: Callable[[int], Tensor], log_every: int) -> Iterator[Taken]:
     plan, losses = trainee.plan, []
-    last_save = last_time = time.monotonic()
+    last_save = time.monotonic()
     while trainee.step < plan.steps:
+        started = time.monotonic()
         loss = step_loss(trainee.step)
         trainee.update(loss)
         losses.append(float(loss.detach()))
-        now = time.monotonic()
-        trainee.seconds, last_time = trainee.seconds + now - last_time, now
+        trainee.seconds += time.monotonic() - started
         if trainee.step % log_every == 0:
-            pace = trainee.seconds / trainee.step
-            _log(plan, trainee.step, sum(losses) / len(losses), pace)
+            _log(plan, trainee.step, sum(losses) / len(losses), trainee.seconds / trainee.step)
             losses.clear()
-            yield trainee.step
-        if now - last_save > plan.save_every_s:
+        yield Taken(step=trainee.step, loss=float(loss.detach()))
+        if time.monotonic() - last_save > plan.save_every_s:
             trainee.save()
             last_save = time.monotonic()
 

@@ -6,6 +6,7 @@ import textwrap
 from typing import Any, NoReturn
 
 from studio import __version__
+from studio.cli.distil_arguments import DISTIL_FLAGS, add_distil
 from studio.domain.adapter import MAX_LORA_SCALE
 from studio.domain.catalogue import Catalogue
 from studio.domain.request import NO_ACCELERATOR, GenerationRequest, ResolvedRequest, bounds, label
@@ -53,7 +54,7 @@ def build_parser(catalogue: Catalogue) -> Parser:
         prog="python -m studio", description="Flash Studio without its page.", epilog=_EPILOG, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"Flash Studio {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="generate | flash | models | adapters | serve")
+    commands = parser.add_subparsers(dest="command", metavar="generate | flash | distil | models | adapters | serve")
     generate = commands.add_parser(
         "generate", help="make pictures", description="Make pictures; their paths are printed as they are finished.",
         epilog=_EPILOG, allow_abbrev=False,
@@ -67,6 +68,11 @@ def build_parser(catalogue: Catalogue) -> Parser:
     )  # fmt: skip
     _add_flash(flash, catalogue)
     _add_output(flash)
+    add_distil(commands.add_parser(
+        "distil", help="make an accelerator",
+        description="Distil a model into an adapter by which it draws in 2 to 8 steps, without guidance, what it draws "
+        "in many with it. Ctrl+C keeps the best so far.", epilog=_EPILOG, allow_abbrev=False,
+    ), catalogue)  # fmt: skip
     _add_models(commands.add_parser(
         "models", help="list the models, add one of your own, build a stand-in",
         description="Without an action: list the models, what they are and where.", allow_abbrev=False,
@@ -94,6 +100,8 @@ def flag(field: str | None) -> str:
     """The flag of a field, or "" for the prompt and what has none."""
     name = field or ""
     is_own = name in ("out", "steps", "baseline_steps", "baseline_guidance")
+    if name in DISTIL_FLAGS and name not in FLAGS:
+        return DISTIL_FLAGS[name][0]
     return f"--{name.replace('_', '-')}" if is_own else FLAGS.get(name, ("",))[0]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lora_registry.store import AdapterStore
 from studio.checkpoints import OwnCheckpoints
-from studio.cli import adapters, flash, generate, models
+from studio.cli import adapters, distil, flash, generate, models
 from studio.cli.arguments import build_parser, complain
 from studio.cli.report import DONE, FAILED, STOPPED, WRONG
 from studio.domain.catalogue import Catalogue
@@ -55,6 +55,8 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder
     # An error that a person is meant to read comes with the job's end; the log is for who looks for more.
     level = logging.INFO if options.verbose else logging.CRITICAL
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    if options.command == "distil":
+        return distil.run(options, catalogue)
     command = flash if options.command == "flash" else generate
     return command.run(options, catalogue, engine)
 

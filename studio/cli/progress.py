@@ -27,6 +27,9 @@ class Silent:
     def note(self, text: str) -> None:
         """Say a sentence."""
 
+    def progress(self, text: str, share: float) -> None:
+        """Tell how far it is, in words and as a share of the whole."""
+
 
 class Lines(Silent):
     """A line when the model is loaded, for each picture, and now and then in between: for logs."""
@@ -96,15 +99,16 @@ def choose_reporter(checkpoint: Checkpoint, settings: Settings, *, is_quiet: boo
 def fetched(event: Fetching) -> str:
     """How much of a model is here."""
     text = f"{event.done_bytes / 1e9:.1f} of {event.total_bytes / 1e9:.1f} GB"
-    return text if event.eta_s is None else f"{text}, {_duration(event.eta_s)} left"
+    return text if event.eta_s is None else f"{text}, {duration(event.eta_s)} left"
 
 
 def position(event: Progress) -> str:
     """Where a job is: the picture, the step and the time left."""
     text = f"picture {event.image_index + 1} of {event.num_images}, step {event.step} of {event.total}"
-    return text if event.eta_s is None else f"{text}, {_duration(event.eta_s)} left"
+    return text if event.eta_s is None else f"{text}, {duration(event.eta_s)} left"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -8,6 +8,8 @@ StudioError                 message: what was got and what was expected; hint: w
 ├── DownloadFailed          weights that could not be fetched
 ├── OutOfMemory             the machine has less memory than the work needs
 ├── GenerationFailed        the model made no usable picture (values that are not finite, for example)
+├── TrainingFailed          a training that cannot go on
+├── DatasetError            pictures and captions that cannot be used
 ├── StorageFailed           a folder or database that cannot be read or written
 └── QueueFull               too much is waiting already
 
@@ -57,6 +59,14 @@ class OutOfMemory(StudioError):
 
 class GenerationFailed(StudioError):
     """The model made no usable picture."""
+
+
+class TrainingFailed(StudioError):
+    """A training cannot go on."""
+
+
+class DatasetError(StudioError):
+    """Pictures and captions cannot be used."""
 
 
 class StorageFailed(StudioError):

@@ -118,7 +118,7 @@ def test_what_a_browser_kept_of_another_studio_shows_the_empty_tab(tab: FlashTab
 
 
 def test_another_model_brings_its_accelerators(tab: FlashTab) -> None:
-    updates = tab.on_model("sdxl")
+    updates = tab.on_model("sdxl", "lcm-sd15")
     assert [value for _, value in updates[tab.form["accelerator"]].choices] == ["flash-sdxl", "lcm-sdxl", "hyper-sdxl"]
     assert updates[tab.form["baseline_guidance"]] == 6.0
 

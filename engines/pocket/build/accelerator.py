@@ -15,13 +15,14 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from engines.devices import DTYPES, choose_device
-from engines.distillation.objectives import Flash, Lcm, Objective
-from engines.distillation.trainer import distil
+from engines.distillation.objectives import Flash, Lcm, Objective, OwnPath
+from engines.distillation.reading import whole_picture
+from engines.distillation.trainer import Batches, distil
 from engines.distillation.unet_pair import Told, UnetPair
 from engines.pocket.accuracy import GUIDANCE
 from engines.pocket.build.assemble import Parts, load_parts
 from engines.pocket.build.denoiser import noise_schedule
-from engines.pocket.build.latents import LatentSet, cache_latents
+from engines.pocket.build.latents import LatentSet, cache_latents, scene_at
 from engines.pocket.build.recipes import RECIPES, Recipe
 from engines.pocket.grammar import paraphrase
 from engines.training.loop import Plan
@@ -31,7 +32,7 @@ from studio.domain.sampling_rules import RULES_KEY, SamplingRules
 from studio.domain.timesteps import Grid
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-GRIDS: dict[str, Grid] = {"lcm": "lcm", "flash": "trailing"}
+GRIDS: dict[str, Grid] = {"lcm": "lcm", "flash": "trailing", "own_path": "lcm"}
 """Objective → where the timesteps lie that it trains."""
 NOTE = "Distilled from the model itself: two to eight steps, no guidance."
 
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="checkpoints go here (data/pocket-build/…)")
     parser.add_argument("--out", type=Path, help="the finished adapter, a .safetensors file")
     parser.add_argument("--objective", choices=GRIDS, default="lcm")
+    parser.add_argument("--start", type=Path, help="the checkpoint (lora.pt) of another objective to begin with")
     parser.add_argument("--guidance", type=float, nargs=2, default=(GUIDANCE, GUIDANCE), metavar=("LOW", "HIGH"))
     parser.add_argument("--reach", choices=REACHES, default="all", help="which layers are changed")
     parser.add_argument("--rank", type=int, default=16)
@@ -68,17 +70,22 @@ def build(options: argparse.Namespace) -> None:
     work = options.work or Path("data/pocket-build") / f"{recipe.id}-{options.objective}"
     work.mkdir(parents=True, exist_ok=True)
     parts.vae.eval().requires_grad_(False)
-    data = cache_latents(
-        parts.vae, work / "latents.pt", options.scenes, recipe.size_px, options.seed, is_framed=recipe.is_sdxl
-    )
+    batches = _batches(parts, recipe, options, work)
     parts.unet.set_attn_processor(AttnProcessor())
     parts.unet.to(memory_format=torch.channels_last)
     torch.manual_seed(options.seed)
     lora = TrainableLora(parts.unet, reached(parts.unet, options.reach), options.rank, options.rank)
+    if options.start:
+        lora.load_state_dict(torch.load(options.start, weights_only=True)["averages"]["lora"])
     dtype = choose_device("cpu", options.dtype).dtype
     pair = UnetPair(unet=parts.unet, lora=lora, prediction_type=recipe.prediction_type, dtype=dtype)
-    plan = Plan(name="lora", steps=options.steps, learning_rate=options.learning_rate, ema_decay=0.995)
-    batches = partial(_batch, parts, data, options.batch_size, options.seed)
+    plan = Plan(
+        name="lora",
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        warmup=min(200, options.steps // 10),
+        ema_decay=0.995,
+    )
     distil(pair, partial(_objective, options), batches, plan, work)
     out = options.out or WEIGHTS / f"{recipe.id}-{options.objective}.safetensors"
     write_adapter(out, {"unet": lora.factors()}, recipe.family, metadata=_metadata(recipe, options))
@@ -99,21 +106,35 @@ def _metadata(recipe: Recipe, options: argparse.Namespace) -> dict[str, str]:
 
 def _objective(options: argparse.Namespace, progress: float) -> Objective[Told]:
     guidance = tuple(options.guidance)
+    if options.objective == "own_path":
+        return OwnPath(schedule=noise_schedule(), guidance=guidance, grid=GRIDS[options.objective])
     if options.objective == "flash":
         return Flash(schedule=noise_schedule(), guidance=guidance, progress=progress)
     return Lcm(schedule=noise_schedule(), guidance=guidance)
 
 
-def _batch(parts: Parts, data: LatentSet, size: int, seed: int, step: int) -> tuple[Tensor, Told]:
-    rng = np.random.default_rng([seed, 7, step])
-    picks = rng.choice(len(data.scenes), size=size, p=data.shares)
-    clean = data.latents[torch.from_numpy(picks)].float()
-    told = Told(
-        prompt=parts.reader.read([paraphrase(data.scenes[i], rng) for i in picks]),
-        negative=parts.reader.read([""]),
-        time_ids=data.time_ids(picks),
-    )
-    return clean, told
+def _batches(parts: Parts, recipe: Recipe, options: argparse.Namespace, work: Path) -> Batches:
+    size, seed, count = recipe.size_px, options.seed, options.batch_size
+    if options.objective == "own_path":  # it goes by the prompts alone
+        scenes = tuple(scene_at(seed, index) for index in range(options.scenes))
+        shape = (count, parts.unet.config.in_channels, size // 8, size // 8)
+        data = LatentSet(scenes=scenes, latents=torch.zeros(shape), seed=seed, size=size)
+    else:
+        data = cache_latents(parts.vae, work / "latents.pt", options.scenes, size, seed, is_framed=recipe.is_sdxl)
+
+    def batch(step: int) -> tuple[Tensor, Told]:
+        rng = np.random.default_rng([seed, 7, step])
+        picks = rng.choice(len(data.scenes), size=count, p=data.shares)
+        is_own = options.objective == "own_path"
+        clean = data.latents if is_own else data.latents[torch.from_numpy(picks)].float()
+        told = Told(
+            prompt=parts.reader.read([paraphrase(data.scenes[i], rng) for i in picks]),
+            negative=parts.reader.read([""]),
+            time_ids=whole_picture(size, count, recipe.is_sdxl) if is_own else data.time_ids(picks),
+        )
+        return clean, told
+
+    return batch
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Train the UNet of a pocket model on cached latents, with a text encoder that already reads."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -70,7 +69,6 @@ def train_denoiser(
     work: Path,
     plan: Plan,
     batch_size: int = 32,
-    on_log: Callable[[int, Trainee], None] | None = None,
 ) -> None:
     """Train the UNet to the end of `plan`, resuming from `work`; leaves its moving average in place."""
     unet = denoiser.unet
@@ -99,9 +97,8 @@ def train_denoiser(
         per_image = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         return (weights[timesteps] * per_image).mean()
 
-    for step in train(trainee, loss_at, log_every=200):
-        if on_log is not None:
-            on_log(step, trainee)
+    for _ in train(trainee, loss_at, log_every=200):
+        pass
     trainee.use_averages()
     unet.set_default_attn_processor()
 

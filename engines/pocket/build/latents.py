@@ -1,6 +1,6 @@
 """The training pictures of a seed: drawn when needed, their latents kept."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,7 +108,9 @@ def framing_at(seed: int, index: int, size: int) -> Framing:
     return Framing(original_px=canvas, top=top, left=left)
 
 
-def draw_pictures(scenes: tuple[Scene, ...], picks: Iterable[int], seed: int, size: int, is_framed: bool) -> Tensor:
+def draw_pictures(
+    scenes: Sequence[Scene] | Mapping[int, Scene], picks: Iterable[int], seed: int, size: int, is_framed: bool
+) -> Tensor:
     """The training pictures of these indices, `(B, 3, size, size)` in [-1, 1]."""
     return to_pixels([draw_scene(scenes[i], seed, int(i), size, is_framed) for i in picks])
 

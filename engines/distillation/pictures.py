@@ -1,0 +1,258 @@
+"""What a student sees noised: latents with captions, made once and kept on disk, piece by piece."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from engines.distillation.objectives import endpoint
+from engines.distillation.reading import CaptionReader, whole_picture
+from engines.distillation.unet_pair import UnetPair
+from engines.pocket.build.autoencoder import to_pixels
+from engines.pocket.build.latents import draw_pictures, framing_at, scene_at
+from engines.pocket.grammar import paraphrase
+from engines.training.diffusion import NoiseSchedule
+from studio.domain.errors import DatasetError
+from studio.domain.timesteps import trailing_timesteps
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+PIECE = 32
+"""Pictures in a file, unless they take long: what a kill can cost."""
+TEACHER_STEPS = 20
+"""Of DPM-Solver++ for a picture of the teacher's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """Scaled latents `(N, 4, H/8, W/8)` in float16, the caption of each, and SDXL's micro-conditions `(N, 6)`."""
+
+    latents: Tensor
+    captions: tuple[str, ...]
+    time_ids: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+class PictureSource(Protocol):
+    """Where training pictures come from, `piece` at a time. `key` names them: other pictures have another key."""
+
+    @property
+    def piece(self) -> int: ...
+
+    @property
+    def key(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, picks: range) -> TrainingSet:
+        """These of them; those that cannot be used are left out."""
+        ...
+
+
+def gather(
+    source: PictureSource, folder: Path, check: Callable[[], None], tell: Callable[[int, int], None]
+) -> TrainingSet:
+    """Everything that `source` has; what an earlier call with the same `folder` made is not made again. `check` is
+    called before each piece, and may raise; `tell` after it, with how many are done of how many.
+
+    Raises:
+        DatasetError: nothing can be used.
+        OSError: the folder cannot be written.
+    """
+    folder = folder / hashlib.sha256(source.key.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = []
+    for start in range(0, len(source), source.piece):
+        check()
+        picks = range(start, min(start + source.piece, len(source)))
+        pieces.append(_kept(folder / f"{start:07d}.pt", source, picks))
+        tell(picks.stop, len(source))
+    captions = tuple(caption for piece in pieces for caption in piece.captions)
+    if not captions:
+        raise DatasetError("None of the pictures can be opened.", "Use PNG, JPEG or WebP files that are whole.")
+    time_ids = [piece.time_ids for piece in pieces if piece.time_ids is not None and len(piece)]
+    return TrainingSet(
+        latents=torch.cat([piece.latents for piece in pieces if len(piece)]),
+        captions=captions,
+        time_ids=torch.cat(time_ids) if time_ids else None,
+    )
+
+
+def _kept(path: Path, source: PictureSource, picks: range) -> TrainingSet:
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        return TrainingSet(latents=kept["latents"], captions=tuple(kept["captions"]), time_ids=kept["time_ids"])
+    made = source.take(picks)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        torch.save({"latents": made.latents, "captions": list(made.captions), "time_ids": made.time_ids}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderPictures:
+    """Pictures of one's own, each resized to cover `size` and cut around its middle; `weights` names the encoder."""
+
+    vae: Any
+    weights: str
+    items: Sequence[tuple[Path, str]]
+    size: int
+    is_sdxl: bool
+    piece: int = PIECE
+
+    @property
+    def key(self) -> str:
+        files = [(str(path), path.stat().st_mtime_ns, caption) for path, caption in self.items]
+        return json.dumps([self.weights, self.size, files])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, picks: range) -> TrainingSet:
+        """See `PictureSource.take`."""
+        arrays, captions, rows = [], [], []
+        for path, caption in self.items[picks.start : picks.stop]:
+            opened = _opened(path)
+            if opened is None:
+                continue
+            array, row = cut(opened, self.size)
+            arrays.append(array)
+            captions.append(caption)
+            rows.append(row)
+        return TrainingSet(
+            latents=encoded(self.vae, arrays, self.size),
+            captions=tuple(captions),
+            time_ids=torch.tensor(rows, dtype=torch.float32).view(-1, 6) if self.is_sdxl else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePictures:
+    """Scenes of the pocket world."""
+
+    vae: Any
+    weights: str
+    count: int
+    size: int
+    seed: int
+    is_sdxl: bool
+    piece: int = PIECE
+
+    @property
+    def key(self) -> str:
+        return json.dumps([self.weights, "scenes", self.count, self.size, self.seed])
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, picks: range) -> TrainingSet:
+        """See `PictureSource.take`."""
+        scenes = {index: scene_at(self.seed, index) for index in picks}
+        pixels = draw_pictures(scenes, picks, self.seed, self.size, self.is_sdxl)
+        words = (np.random.default_rng([self.seed, 8, index]) for index in picks)
+        frames = [framing_at(self.seed, index, self.size) for index in picks]
+        rows = [(f.original_px, f.original_px, f.top, f.left, self.size, self.size) for f in frames]
+        return TrainingSet(
+            latents=_latents(self.vae, pixels),
+            captions=tuple(paraphrase(scenes[index], rng) for index, rng in zip(picks, words, strict=True)),
+            time_ids=torch.tensor(rows, dtype=torch.float32) if self.is_sdxl else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherPictures:
+    """The teacher's own pictures of captions, in turn: for those who have words and no pictures."""
+
+    pair: UnetPair
+    reader: CaptionReader
+    schedule: NoiseSchedule
+    weights: str
+    captions: Sequence[str]
+    count: int
+    size: int
+    guidance: float
+    seed: int
+    is_sdxl: bool
+    piece: int
+
+    @property
+    def key(self) -> str:
+        told = [self.weights, "teacher", TEACHER_STEPS, self.captions, self.count, self.size, self.guidance, self.seed]
+        return json.dumps(told)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, picks: range) -> TrainingSet:
+        """See `PictureSource.take`."""
+        captions = tuple(self.captions[index % len(self.captions)] for index in picks)
+        time_ids = whole_picture(self.size, len(picks), self.is_sdxl)
+        noise = noise_of(self.pair, (self.seed, 11), picks, self.size)
+        told = self.reader.told(captions, time_ids)
+        guidance = torch.full((len(picks),), self.guidance, device=noise.device)
+        drawn = endpoint(self.pair, self.schedule, noise, trailing_timesteps(TEACHER_STEPS), told, guidance)
+        return TrainingSet(latents=drawn.half().cpu(), captions=captions, time_ids=time_ids)
+
+
+def noise_of(pair: UnetPair, seed: tuple[int, ...], picks: range, size: int) -> Tensor:
+    """Noise `(B, 4, size/8, size/8)` for these numbers of a sequence, each drawn by itself."""
+    rows = [np.random.default_rng([*seed, index]).standard_normal((4, size // 8, size // 8)) for index in picks]
+    return torch.from_numpy(np.stack(rows)).float().to(pair.unet.device)
+
+
+def cut(image: Image.Image, size: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The middle of `image`, `(size, size, 3)`, once it is just large enough to cover it; and SDXL's micro-condition:
+    original height and width, top, left, height and width."""
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = image.resize((width, height), Image.Resampling.LANCZOS)
+    array = np.asarray(resized.crop((left, top, left + size, top + size)))
+    return array, (image.height, image.width, top, left, size, size)
+
+
+def encoded(vae: Any, arrays: Sequence[np.ndarray], size: int) -> Tensor:
+    """The scaled latents of pictures `(size, size, 3)`."""
+    if not arrays:
+        return torch.zeros(0, 4, size // 8, size // 8, dtype=torch.float16)
+    return _latents(vae, to_pixels(list(arrays)))
+
+
+@torch.no_grad()
+def _latents(vae: Any, pixels: Tensor) -> Tensor:
+    pixels = pixels.to(vae.device, vae.dtype)
+    parts = [vae.encode(each[None]).latent_dist.mode() for each in pixels]  # one by one: large ones fill the memory
+    latents = torch.cat(parts).float() * vae.config.scaling_factor
+    if not torch.isfinite(latents).all():
+        raise DatasetError("The encoder gave values that are not finite.", "Set FLASH_STUDIO_DTYPE=float32.")
+    return latents.half().cpu()
+
+
+def _opened(path: Path) -> Image.Image | None:
+    """An RGB picture the right way up, transparency on white; None for a file that cannot be opened."""
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.has_transparency_data:
+                layer = image.convert("RGBA")
+                image = Image.new("RGBA", layer.size, "white")
+                image.alpha_composite(layer)
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        logger.warning("%s is left out: %s", path.name, error)
+        return None

@@ -1,0 +1,41 @@
+"""What a checkpoint's UNet is told of captions, in batches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engines.conditioning import Conditioning, PromptCache
+from engines.distillation.unet_pair import Told
+
+_KEPT = 1024
+"""Captions whose conditioning is kept: 236 MB with SD 1.5."""
+
+
+class CaptionReader:
+    """Reads captions with the text encoders of `pipeline`, whose weights must stay as they are."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._cache = PromptCache(_KEPT)
+        self._negative: Conditioning | None = None
+
+    @torch.no_grad()
+    def told(self, captions: Sequence[str], time_ids: Tensor | None) -> Told:
+        """What the UNet is told of them, and what stands for no prompt; `time_ids` `(B, 6)` for SDXL."""
+        if self._negative is None:
+            self._negative = self._cache.read(self._pipeline, "", is_negative=True)
+        read = [self._cache.read(self._pipeline, caption) for caption in captions]
+        pooled = [each.pooled for each in read if each.pooled is not None]
+        prompt = Conditioning(
+            embeds=torch.cat([each.embeds for each in read]), pooled=torch.cat(pooled) if pooled else None
+        )
+        device = prompt.embeds.device
+        return Told(prompt=prompt, negative=self._negative, time_ids=None if time_ids is None else time_ids.to(device))
+
+
+def whole_picture(size: int, count: int, is_sdxl: bool) -> Tensor | None:
+    """SDXL's micro-conditions `(B, 6)` of `count` pictures that are neither cut nor enlarged; None for other
+    families."""
+    return torch.tensor([[size, size, 0, 0, size, size]] * count, dtype=torch.float32) if is_sdxl else None

@@ -1,0 +1,272 @@
+"""A whole distillation: pictures gathered, an adapter trained and looked at, the best of it written to files."""
+
+import os
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+
+from engines.distillation.looks import Looker, Question, looked_at
+from engines.distillation.objectives import Flash, Lcm, Objective, OwnPath
+from engines.distillation.pictures import (
+    FolderPictures,
+    PictureSource,
+    ScenePictures,
+    TeacherPictures,
+    TrainingSet,
+    gather,
+)
+from engines.distillation.reading import CaptionReader
+from engines.distillation.trainer import distil
+from engines.distillation.unet_pair import Told, UnetPair
+from engines.loading import Loaded
+from engines.training.diffusion import NoiseSchedule
+from engines.training.loop import Plan, Taken, Trainee
+from engines.training.lora import TrainableLora, reached
+from lora_registry.export import write_adapter
+from lora_registry.weights import LowRank
+from studio.domain.adapter import Layout
+from studio.domain.distillation import FEW_STEPS, GRIDS, OBJECTIVE_TITLES, DistillationPlan
+from studio.domain.errors import TrainingFailed
+from studio.domain.run_events import Exported, Looked, Preparing, RunEvent, Trained
+from studio.domain.run_files import EXPORTS, SAMPLES
+from studio.domain.sampling_rules import RULES_KEY, SamplingRules
+
+LCM_SHARE = 0.6
+"""Of a training by LCM and then along the student's own path, the part before that."""
+_BEST = "best.pt"
+_TELL_EVERY_S = 1.0
+_EMA = 0.995
+_BASE_VERSIONS = {"sd15": "sd_v1", "sd21": "sd_v2_v", "sdxl": "sdxl_base_v1-0"}
+"""As kohya's scripts spell them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """The line to whoever watches. `check` is called before each piece of work: it may wait, and may raise."""
+
+    check: Callable[[], None]
+    tell: Callable[[RunEvent], None]
+
+
+@dataclass(kw_only=True)
+class _Pace:
+    """What was trained since the last word of it."""
+
+    losses: list[float] = field(default_factory=list)
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=20))
+    told_at: float = 0.0
+
+
+class Distillation:
+    """One run in `folder`, begun or gone on with. `items` are the pictures and captions of a plan that has a folder;
+    `dtype` is what the UNet's matrix products compute in."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        plan: DistillationPlan,
+        items: Sequence[tuple[Path, str]],
+        folder: Path,
+        control: Control,
+        dtype: torch.dtype,
+    ) -> None:
+        self._loaded = loaded
+        self._plan = plan
+        self._items = items
+        self._folder = folder
+        self._control = control
+        self._pipeline = loaded.pipeline
+        self._is_sdxl = loaded.checkpoint.family == "sdxl"
+        self._schedule = NoiseSchedule.of(self._pipeline.scheduler.config)
+        self._reader = CaptionReader(self._pipeline)
+        self._pair = self._new_pair(dtype)
+        self._pace = _Pace()
+        self._started = 0.0
+        self._best: Looked | None = None
+
+    def run(self) -> None:
+        """Go on to the end, then write the best adapter; see `export` for what a stop leaves.
+
+        Raises:
+            TrainingFailed: values ran over.
+            DatasetError: no picture can be used.
+            OSError, StorageFailed: the folder cannot be written.
+        """
+        plan = self._plan
+        pictures = gather(self._source(), self._folder / "pictures", self._control.check, self._tell_gathered)
+        looker = self._looker(pictures)
+        self._best = self._kept_best()
+        if self._best is None:
+            self._look(looker, 0)
+        training = Plan(
+            name="lora",
+            steps=plan.num_steps,
+            learning_rate=plan.learning_rate,
+            warmup=max(1, min(200, plan.num_steps // 10)),
+            ema_decay=_EMA,
+            seed=plan.seed,
+        )
+
+        def on_step(trainee: Trainee, taken: Taken) -> None:
+            self._note(taken)
+            if taken.step % plan.look_every == 0 or taken.step == plan.num_steps:
+                trainee.save()
+                with trainee.averaged():
+                    self._look(looker, taken.step)
+
+        try:
+            distil(self._pair, self._objective, self._batches(pictures), training, self._folder, on_step)
+        except FloatingPointError as error:
+            raise TrainingFailed(
+                f"The numbers ran over: {error}.", "Try a lower learning rate; what was best before is kept."
+            ) from error
+        self.export()
+
+    def export(self) -> None:
+        """Write the best adapter so far in both layouts; nothing where none is better than none."""
+        kept = self._read_best()
+        step = kept["look"]["step"] if kept else 0
+        if kept is None or step == 0:
+            return
+        factors = {path: LowRank(**parts) for path, parts in kept["factors"].items()}
+        metadata = self._metadata(step)
+        for layout, name in EXPORTS.items():
+            family = self._loaded.checkpoint.family
+            write_adapter(self._folder / name, {"unet": factors}, family, cast(Layout, layout), metadata)
+        self._control.tell(Exported(step=step))
+
+    def _new_pair(self, dtype: torch.dtype) -> UnetPair:
+        plan, unet = self._plan, self._pipeline.unet
+        for part in self._pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval().requires_grad_(False)
+        if self._loaded.checkpoint.is_pocket:
+            unet.set_attn_processor(AttnProcessor())  # on a CPU the backward of fused attention takes 0.4 of a step
+        else:
+            unet.enable_gradient_checkpointing()
+            unet.train()  # what diffusers asks for it; there is no dropout in it
+        torch.manual_seed(plan.seed)
+        lora = TrainableLora(unet, reached(unet, plan.reach), plan.rank, plan.rank)
+        return UnetPair(unet=unet, lora=lora, prediction_type=self._loaded.prediction_type, dtype=dtype)
+
+    def _source(self) -> PictureSource:
+        plan, vae, weights = self._plan, self._pipeline.vae, self._loaded.sha256
+        if plan.source == "folder":
+            return FolderPictures(vae=vae, weights=weights, items=self._items, size=plan.size, is_sdxl=self._is_sdxl)
+        if plan.source == "scenes":
+            return ScenePictures(
+                vae=vae, weights=weights, count=plan.num_pictures, size=plan.size, seed=plan.seed, is_sdxl=self._is_sdxl
+            )
+        return TeacherPictures(
+            pair=self._pair, reader=self._reader, schedule=self._schedule, weights=weights, captions=plan.captions,
+            count=plan.num_pictures, size=plan.size, guidance=plan.guidance_scale, seed=plan.seed,
+            is_sdxl=self._is_sdxl, piece=plan.batch_size,
+        )  # fmt: skip
+
+    def _looker(self, pictures: TrainingSet) -> Looker:
+        plan = self._plan
+        question = Question(
+            prompts=looked_at(pictures.captions, self._loaded.checkpoint.is_pocket),
+            size=plan.size,
+            guidance=plan.guidance_scale,
+            grid=GRIDS[plan.objective],
+            is_sdxl=self._is_sdxl,
+        )
+        vae, folder = self._pipeline.vae, self._folder / SAMPLES
+        return Looker(self._pair, self._reader, vae, self._schedule, question, folder)
+
+    def _batches(self, pictures: TrainingSet) -> Callable[[int], tuple[Tensor, Told]]:
+        device = self._pair.unet.device
+
+        def batch(step: int) -> tuple[Tensor, Told]:
+            self._control.check()
+            rng = np.random.default_rng([self._plan.seed, 7, step])
+            picks = torch.from_numpy(rng.integers(len(pictures), size=self._plan.batch_size))
+            time_ids = None if pictures.time_ids is None else pictures.time_ids[picks]
+            told = self._reader.told([pictures.captions[int(index)] for index in picks], time_ids)
+            self._started = time.monotonic()
+            return pictures.latents[picks].float().to(device), told
+
+        return batch
+
+    def _objective(self, progress: float) -> Objective[Told]:
+        guidance = (self._plan.guidance_scale, self._plan.guidance_scale)
+        if self._plan.objective == "flash":
+            return Flash(schedule=self._schedule, guidance=guidance, progress=progress)
+        if self._plan.objective == "own_path" and progress >= LCM_SHARE:
+            return OwnPath(schedule=self._schedule, guidance=guidance, grid=GRIDS["own_path"])
+        return Lcm(schedule=self._schedule, guidance=guidance)
+
+    def _note(self, taken: Taken) -> None:
+        now, pace = time.monotonic(), self._pace
+        pace.losses.append(taken.loss)
+        pace.seconds.append(now - self._started)
+        if now - pace.told_at >= _TELL_EVERY_S or taken.step == self._plan.num_steps:
+            loss, step_s = statistics.fmean(pace.losses), statistics.median(pace.seconds)
+            self._control.tell(Trained(step=taken.step, total=self._plan.num_steps, loss=loss, step_s=step_s))
+            pace.losses.clear()
+            pace.told_at = now
+
+    def _tell_gathered(self, done: int, total: int) -> None:
+        self._control.tell(Preparing(done=done, total=total))
+
+    def _look(self, looker: Looker, step: int) -> None:
+        look = looker.look(step)
+        if self._best is None or look.rank > self._best.rank or self._best.step == 0:
+            self._best = look
+            self._keep_best(look)
+        self._control.tell(look)
+
+    def _keep_best(self, look: Looked) -> None:
+        factors = {path: vars(change) for path, change in self._pair.lora.factors().items()}
+        part = self._folder / f"{_BEST}.part"
+        with part.open("wb") as file:
+            torch.save({"look": look.model_dump(), "factors": factors}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self._folder / _BEST)
+
+    def _read_best(self) -> dict[str, Any] | None:
+        path = self._folder / _BEST
+        return torch.load(path, weights_only=True) if path.exists() else None
+
+    def _kept_best(self) -> Looked | None:
+        kept = self._read_best()
+        return None if kept is None else Looked(**kept["look"])
+
+    def _metadata(self, step: int) -> dict[str, str]:
+        plan, checkpoint, taught = self._plan, self._loaded.checkpoint, OBJECTIVE_TITLES[self._plan.objective]
+        rules = SamplingRules(
+            checkpoint=checkpoint.id if checkpoint.is_pocket else None,
+            grid=GRIDS[plan.objective],
+            trained_steps=FEW_STEPS,
+            max_guidance=1.0,
+            licence=checkpoint.licence,
+            note=f"{taught}: distilled from {checkpoint.title}, guidance {plan.guidance_scale:g}, {step} steps.",
+        )
+        return {
+            RULES_KEY: rules.model_dump_json(),
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.title": plan.name,
+            "modelspec.prediction_type": "v" if self._loaded.prediction_type == "v_prediction" else "epsilon",
+            "modelspec.resolution": f"{plan.size}x{plan.size}",
+            "modelspec.license": checkpoint.licence,
+            "ss_base_model_version": _BASE_VERSIONS[checkpoint.family],
+            "ss_network_module": "networks.lora",
+            "ss_network_dim": str(plan.rank),
+            "ss_network_alpha": str(plan.rank),
+            "ss_learning_rate": str(plan.learning_rate),
+            "ss_max_train_steps": str(plan.num_steps),
+            "ss_steps": str(step),
+            "ss_seed": str(plan.seed),
+            "ss_output_name": plan.name,
+        }

@@ -1,0 +1,152 @@
+"""Training runs on disk: a folder each, with its plan, what it told so far, samples, and what came of it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from studio.domain.distillation import DistillationPlan
+from studio.domain.errors import NotFound
+from studio.domain.run_events import Looked, Preparing, RunEvent, Trained, event_of
+from studio.domain.run_files import EVENTS, EXPORTS, PLAN, RECORD, SAMPLES, is_sample
+from studio.files import atomic_write, storage_errors
+
+_ID = re.compile(r"[0-9a-f]{16,64}")
+
+
+class RunRecord(BaseModel):
+    """Whose run it is, which job works on it, and the accelerator that came of it ("": none yet)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    visitor: str
+    created_at: float
+    job_id: str = ""
+    accelerator_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run, as its folder shows it at this moment."""
+
+    folder: Path
+    record: RunRecord
+    plan: DistillationPlan
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @cached_property
+    def events(self) -> tuple[RunEvent, ...]:
+        """Everything it told, oldest first. What a stopped run did again after its last save is told once."""
+        path = self.folder / EVENTS
+        if not path.is_file():
+            return ()
+        told = [event for line in path.read_bytes().splitlines() if (event := event_of(line))]
+        return tuple(_without_repeats(told))
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        trained = self.trained
+        return trained[-1].step if trained else 0
+
+    @property
+    def trained(self) -> list[Trained]:
+        return [event for event in self.events if isinstance(event, Trained)]
+
+    @property
+    def looked(self) -> list[Looked]:
+        return [event for event in self.events if isinstance(event, Looked)]
+
+    @property
+    def preparing(self) -> Preparing | None:
+        """How far the pictures are, while they are all that there is."""
+        last = self.events[-1] if self.events else None
+        return last if isinstance(last, Preparing) else None
+
+    @property
+    def best(self) -> Looked | None:
+        """The best look, the first of equals; the untrained model's does not count."""
+        return max((look for look in self.looked if look.step), key=lambda look: look.rank, default=None)
+
+    def sample(self, name: str) -> Path | None:
+        """The sample of that name (see `studio.domain.run_files`), where there is one."""
+        return _there(self.folder / SAMPLES / name) if is_sample(name) else None
+
+    def export(self, layout: str) -> Path | None:
+        """The adapter in a layout, once there is one."""
+        return _there(self.folder / EXPORTS[layout])
+
+
+class Runs:
+    """The folder of all runs. Whatever an id says, nothing outside is read or written."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def add(self, run_id: str, plan: DistillationPlan, record: RunRecord) -> Run:
+        """Make the folder of a new run.
+
+        Raises:
+            StorageFailed: it cannot be made.
+        """
+        folder = self._root / run_id
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / PLAN, plan.model_dump_json(indent=2).encode())
+        run = Run(folder=folder, record=record, plan=plan)
+        self.keep(run, record)  # last: a folder without it is none yet
+        return run
+
+    def get(self, run_id: str) -> Run:
+        """Raises NotFound for an id that no run has."""
+        folder = self._root / run_id
+        try:
+            if not _ID.fullmatch(run_id):
+                raise OSError(run_id)
+            record = RunRecord.model_validate_json((folder / RECORD).read_bytes())
+            plan = DistillationPlan.model_validate_json((folder / PLAN).read_bytes())
+        except (OSError, ValidationError):
+            raise NotFound("There is no such training run.", "It may have been deleted.") from None
+        return Run(folder=folder, record=record, plan=plan)
+
+    def keep(self, run: Run, record: RunRecord) -> None:
+        """Write what is known of a run beside its plan."""
+        atomic_write(run.folder / RECORD, record.model_dump_json(indent=2).encode())
+
+    def of(self, visitor: str | None = None) -> tuple[Run, ...]:
+        """Those of `visitor` (None: of everybody), newest first."""
+        found = [run for run in self._all() if visitor in (None, run.record.visitor)]
+        return tuple(sorted(found, key=lambda run: run.record.created_at, reverse=True))
+
+    def _all(self) -> Iterator[Run]:
+        if not self._root.is_dir():
+            return
+        for folder in self._root.iterdir():
+            try:
+                yield self.get(folder.name)
+            except NotFound:
+                continue
+
+
+def _without_repeats(told: list[RunEvent]) -> list[RunEvent]:
+    """Leave out what a later event says anew: after a kill, steps since the last save are done once more."""
+    kept: list[RunEvent] = []
+    last: dict[type[RunEvent], int] = {}
+    for event in told:
+        if isinstance(event, Trained | Looked):
+            if last.get(type(event), -1) >= event.step:
+                kept = [each for each in kept if not (isinstance(each, type(event)) and each.step >= event.step)]
+            last[type(event)] = event.step
+        kept.append(event)
+    return kept
+
+
+def _there(path: Path) -> Path | None:
+    return path if path.is_file() else None

@@ -1,0 +1,143 @@
+"""One training in a process of its own: `python -m studio.training_worker FOLDER`.
+
+The first line of standard input holds the settings; later ones are `hold`, `go on` and `stop`. What happens is told on
+standard output and in the folder, a line of JSON each. A process whose studio is gone saves what it has and ends.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+from engines.failures import is_out_of_memory
+from studio.checkpoints import OwnCheckpoints
+from studio.dataset_files import read_dataset
+from studio.domain.catalogue import Catalogue
+from studio.domain.distillation import DistillationPlan
+from studio.domain.errors import OutOfMemory, StudioError
+from studio.domain.run_events import Broken, RunEvent, line_of
+from studio.domain.run_files import EVENTS, PLAN
+from studio.services import CATALOGUE_PATH, load_pool
+from studio.settings import Settings
+from studio.training_process import BROKEN, FINISHED, GO_ON, HOLD, STOP, STOPPED
+
+logger = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """Whoever watches wants no more."""
+
+
+class Line:
+    """What is said to this process, and what it says."""
+
+    def __init__(self, incoming: IO[str], outgoing: IO[str], events: Path) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._events = events
+        self._free = threading.Event()
+        self._free.set()
+        self._is_stopped = False
+
+    def listen(self) -> None:
+        """Follow commands, from a thread of its own, until there is nobody to give any."""
+        for line in self._incoming:
+            command = line.strip()
+            if command == HOLD:
+                self._free.clear()
+            elif command == GO_ON:
+                self._free.set()
+            elif command == STOP:
+                break
+        self._is_stopped = True
+        self._free.set()
+
+    def check(self) -> None:
+        """Wait while held; raises Stopped."""
+        self._free.wait()
+        if self._is_stopped:
+            raise Stopped
+
+    def tell(self, event: RunEvent) -> None:
+        """Say it, and write it down."""
+        with self._events.open("a", encoding="utf-8") as file:
+            file.write(line_of(event))
+        try:
+            self._outgoing.write(line_of(event))
+            self._outgoing.flush()
+        except OSError:  # nobody listens any more; `listen` notices, too
+            self._is_stopped = True
+
+
+def train(folder: Path, settings: Settings, line: Line) -> None:
+    """Go on with the run in `folder` to its end.
+
+    Raises:
+        Stopped: somebody asked for it; what there is is saved.
+        StudioError: it cannot go on.
+    """
+    plan = DistillationPlan.model_validate_json((folder / PLAN).read_bytes())
+    items = [(item.path, item.caption) for item in read_dataset(Path(plan.folder)).items] if plan.folder else []
+    catalogue = Catalogue.load(CATALOGUE_PATH)
+    OwnCheckpoints(settings.models_dir, catalogue).refresh()
+    pool = load_pool(settings)
+    from engines.devices import choose_device  # as in load_pool
+    from engines.distillation.run import Control, Distillation
+
+    dtype = choose_device(settings.device, settings.dtype).dtype
+    with pool.lease(catalogue.checkpoint(plan.checkpoint)) as loaded:
+        control = Control(check=line.check, tell=line.tell)
+        distillation = Distillation(loaded, plan, items, folder, control, dtype)
+        try:
+            distillation.run()
+        except Stopped:
+            distillation.export()
+            raise
+
+
+def main() -> None:
+    """Train, and say by the exit status how it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the studio, which says stop
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    folder = Path(sys.argv[1])
+    outgoing = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not come between the lines
+    settings = Settings.model_validate_json(sys.stdin.readline())
+    line = Line(sys.stdin, outgoing, folder / EVENTS)
+    threading.Thread(target=line.listen, name="commands", daemon=True).start()
+    sys.exit(_ending(folder, settings, line))
+
+
+def _ending(folder: Path, settings: Settings, line: Line) -> int:
+    try:
+        train(folder, settings, line)
+        return FINISHED
+    except Stopped:
+        return STOPPED
+    except StudioError as error:
+        line.tell(Broken(message=error.message, hint=error.hint))
+    except Exception as error:
+        if not is_out_of_memory(error) and not isinstance(error, OSError):
+            raise
+        logger.exception("the training ended")
+        told = _explained(error)
+        line.tell(Broken(message=told.message, hint=told.hint))
+    return BROKEN
+
+
+def _explained(error: Exception) -> StudioError:
+    if isinstance(error, OSError):
+        return StudioError(
+            f"The run's folder cannot be written: {error.strerror or 'the system does not say why'}.",
+            "Free some space, then go on with the run.",
+        )
+    return OutOfMemory(
+        "The machine has too little memory for this training.", "Take fewer pictures a step, or a smaller rank."
+    )
+
+
+if __name__ == "__main__":
+    main()
