@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import SafetensorError
 
+from engines.attaching import MergedWeights
 from engines.conditioning import PromptCache
 from engines.devices import dtype_name
 from engines.full_size import family_folder, family_tokenizers
@@ -32,13 +33,15 @@ _FEWEST_WORDS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A checkpoint in memory, with its preview decoder (if it has one), the prompts it read last, the SHA-256 and the
-    stamp of its weights, where they are while they do nothing, and what its UNet predicts."""
+    """A checkpoint in memory, with its preview decoder (if it has one), the prompts it read last, its weights as the
+    adapters used last change them, the SHA-256 and the stamp of its weights, where they are while they do nothing, and
+    what its UNet predicts."""
 
     checkpoint: Checkpoint
     pipeline: Any
     tiny_vae: AutoencoderTiny | None
     prompts: PromptCache
+    merged: MergedWeights
     sha256: str
     stamp: str
     dtype: torch.dtype
@@ -108,6 +111,7 @@ def load(
         pipeline=pipeline,
         tiny_vae=tiny_vae,
         prompts=PromptCache(),
+        merged=MergedWeights(),
         sha256=weights_sha256(place),
         stamp=stamp,
         dtype=dtype,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines.adapters import AttachedAdapter, attached
+from engines.attaching import AttachedAdapter, attached
 from engines.conditioning import PromptCache, call_arguments, remembered_prompt
 from engines.devices import in_float32
 from engines.loading import Loaded
@@ -65,7 +65,7 @@ class Work:
             "UNet and text encoder",
             loaded,
             _readers(loaded.pipeline),
-            lambda: self._denoise(loaded.pipeline, adapters, next(caches), watch),
+            lambda: self._denoise(loaded, adapters, next(caches), watch),
         )
 
     def _twice(self, name: str, loaded: Loaded, parts: Sequence[Any], work: Callable[[], _T]) -> _T:
@@ -80,9 +80,11 @@ class Work:
         with in_float32(*parts):
             return work()
 
-    def _denoise(self, pipeline: Any, adapters: Sequence[AttachedAdapter], cache: PromptCache, watch: Watch) -> Tensor:
-        request = self._request
-        with attached(pipeline, adapters), remembered_prompt(pipeline.unet):
+    def _denoise(self, loaded: Loaded, adapters: Sequence[AttachedAdapter], cache: PromptCache, watch: Watch) -> Tensor:
+        request, pipeline = self._request, loaded.pipeline
+        is_small = loaded.checkpoint.is_pocket and loaded.placement != "sequential_offload"
+        changed = loaded.merged.in_place(pipeline, adapters) if is_small else attached(pipeline, adapters)
+        with changed, remembered_prompt(pipeline.unet):
             prompt = cache.read(pipeline, self._prompts[0])
             negative = cache.read(pipeline, self._prompts[1], is_negative=True) if request.uses_guidance else None
             return pipeline(

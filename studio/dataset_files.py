@@ -97,4 +97,8 @@ def _item(root: Path, path: Path, caption: str) -> Item | str:
 
 
 def _first(entry: dict[str, Any], keys: Sequence[str]) -> Any:
-    return next(entry[key] for key in keys if entry.get(key)) if any(entry.get(key) for key in keys) else entry[keys[0]]
+    """The value of the first of `keys` that has one; raises KeyError."""
+    for key in keys:
+        if entry.get(key):
+            return entry[key]
+    raise KeyError(keys[0])

@@ -140,26 +140,23 @@ class DistillationService:
         return {"run": run_id, "accelerator": accelerator, "step": run.best.step if run.best else 0}
 
     def _follow(self, job: Job, process: TrainingProcess) -> Broken | None:
-        problem = None
+        """Tell the watchers of `job` what `process` says, until it ends; gives what it broke at, if it did."""
+        problem, step, total = None, 0, 0
         while not process.is_over:
             if job.cancelled():
                 process.stop()
-            else:
-                is_held = self._ledger.is_running(self._drawing_queue)
-                process.hold(is_held)
+            elif process.hold(self._ledger.is_running(self._drawing_queue)):
+                _tell(job, step, total, WAITING)
             match process.next(_LISTEN_S):
                 case Trained(step=step, total=total, step_s=step_s):
-                    self._tell(job, step, total, TRAINING, (total - step) * step_s)
-                case Preparing(done=done, total=total):
-                    self._tell(job, done, total, PREPARING, None)
+                    _tell(job, step, total, TRAINING, (total - step) * step_s)
+                case Preparing(done=step, total=total):
+                    _tell(job, step, total, PREPARING)
                 case Broken() as problem:
                     pass
                 case _:
                     pass
         return problem
-
-    def _tell(self, job: Job, step: int, total: int, phase: str, eta_s: float | None) -> None:
-        job.emit(Progress, step=step, total=total, image_index=0, num_images=1, eta_s=eta_s, phase=phase)
 
     def _put_in_line(self, run: Run) -> Run:
         job = self._trainer.submit(KIND, {"run": run.id}, run.record.visitor)
@@ -180,3 +177,7 @@ class DistillationService:
         row = self._own_accelerators.add(path, run.plan.name)
         self.runs.keep(run, run.record.model_copy(update={"accelerator_id": row.id}))
         return row.id
+
+
+def _tell(job: Job, step: int, total: int, phase: str, eta_s: float | None = None) -> None:
+    job.emit(Progress, step=step, total=total, image_index=0, num_images=1, eta_s=eta_s, phase=phase)

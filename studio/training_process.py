@@ -66,11 +66,13 @@ class TrainingProcess:
         except queue.Empty:
             return None
 
-    def hold(self, is_held: bool) -> None:
-        """Let it wait before its next step, or go on."""
-        if is_held != self._is_held:
-            self._is_held = is_held
-            self._say(HOLD if is_held else GO_ON)
+    def hold(self, is_held: bool) -> bool:
+        """Let it wait before its next step, or go on; tells whether it has to wait from now on."""
+        if is_held == self._is_held:
+            return False
+        self._is_held = is_held
+        self._say(HOLD if is_held else GO_ON)
+        return is_held
 
     def stop(self) -> None:
         """Ask it to save what it has and to end."""

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from studio.distillation import PREPARING
+from studio.distillation import PREPARING, WAITING
 from studio.domain.distillation import FEW_STEPS
 from studio.domain.events import Cancelled, Event, Failed, Finished, Progress, Queued
 from studio.domain.run_events import Looked, Trained
@@ -44,6 +44,8 @@ def standing(run: Run, events: Sequence[Event]) -> tuple[str, float | None]:
             return f"Done: {run.plan.num_steps} steps.{best.replace('Best so far', 'Kept')}", None
         case Cancelled():
             return f"Stopped at step {run.step} of {run.plan.num_steps}.{best.replace('Best so far', 'Kept')}", None
+        case Progress(step=step, total=total, phase=phase) if phase == WAITING:
+            return f"Waits while a picture is drawn, at step {step} of {total}.{best}", 100 * step / max(1, total)
         case Progress(step=step, total=total, eta_s=eta_s, phase=phase):
             left = "" if eta_s is None else f" · {views.duration(eta_s)} left"
             what = "Getting pictures ready:" if phase == PREPARING else "Step"

@@ -164,10 +164,10 @@ class OwnPath(Generic[_Told]):
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         noisy = walk(pair, self.schedule, noise, path[: stop + 1], told, generator)
         guidance = _guidance(self.guidance, 1, generator).expand(len(clean)).to(clean.device)
-        wanted = endpoint(pair, self.schedule, noisy, self._down_from(path[stop]), told, guidance)
+        wanted = endpoint(pair, self.schedule, noisy, self.down_from(path[stop]), told, guidance)
         return pseudo_huber(answer(pair, self.schedule, noisy, _at(path[stop], clean), told) - wanted)
 
-    def _down_from(self, start: int) -> tuple[int, ...]:
+    def down_from(self, start: int) -> tuple[int, ...]:
         """The teacher's timesteps from `start` down, in equal parts."""
         steps = max(2, round(self.solver_steps * (start + 1) / len(self.schedule)))
         return tuple(round((start + 1) * (steps - index) / steps) - 1 for index in range(steps))

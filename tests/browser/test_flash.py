@@ -1,34 +1,19 @@
 """The Flash tab in Chromium: one button, columns that fill, a table, a slider; a reload finds it as it was."""
 
 import io
-import json
 import zipfile
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from studio.domain.sampling_rules import RULES_KEY
 from tests.browser.conftest import Open, Server, serious, wait_until_ready
-from tests.studio.adapter_files import adapter_file
 
 pytestmark = pytest.mark.browser
-
-RULES = {"checkpoint": "pocket-sd15", "grid": "trailing", "trained_steps": [2, 4, 8]}
-
-
-@pytest.fixture(autouse=True)
-def pocket_accelerator(server: Server) -> None:
-    """One of the owner's, that hardly changes anything: what it does to pictures is tested elsewhere."""
-    folder = server.data_dir / "accelerators"
-    folder.mkdir(exist_ok=True)
-    adapter_file(folder / "mine.safetensors", scale=0.05, metadata={RULES_KEY: json.dumps(RULES)})
 
 
 def compare(page: Page, prompts: str) -> None:
     page.get_by_role("tab", name="Flash").click()
-    page.locator("#flash-model input").click()
-    page.get_by_role("option", name="Pocket SD 1.5").click()
-    expect(page.locator("#flash-accelerator input")).to_have_value("mine — that of its maker")
+    expect(page.locator("#flash-accelerator input")).to_have_value("Pocket Flash for SD 1.5 — MIT")
     page.locator("#flash-prompts textarea").fill(prompts)
     page.get_by_role("button", name="Compare", exact=True).click()
 

@@ -9,7 +9,8 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engines.adapters import AttachedAdapter, attached, target_of
+from engines.adapters import target_of
+from engines.attaching import AttachedAdapter, MergedWeights, attached
 from engines.devices import Device
 from engines.loading import Loaded
 from engines.pool import PipelinePool
@@ -91,6 +92,26 @@ def test_after_any_number_of_rounds_every_bit_is_as_it_was(loaded: Loaded, tmp_p
     assert torch.equal(noise_pred(loaded.pipeline), before)
     modules = (*loaded.pipeline.unet.modules(), *loaded.pipeline.text_encoder.modules())
     assert not any(module._forward_hooks for module in modules)
+
+
+def test_weights_that_are_merged_do_the_same_and_leave_the_very_tensors_that_were_there(
+    loaded: Loaded, tmp_path: Path
+) -> None:
+    before, merged = noise_pred(loaded.pipeline), MergedWeights()
+    tensors = {name: tensor.data_ptr() for name, tensor in loaded.pipeline.unet.named_parameters()}
+    adapters = [
+        AttachedAdapter(weights=weights_of(loaded, adapter_file(loaded, tmp_path / f"{n}.safetensors", seed=n)))
+        for n in range(2)
+    ]
+    for chosen in (adapters, adapters[:1], adapters):
+        with attached(loaded.pipeline, chosen):
+            beside = noise_pred(loaded.pipeline)
+        with merged.in_place(loaded.pipeline, chosen):
+            torch.testing.assert_close(noise_pred(loaded.pipeline), beside, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="x"), merged.in_place(loaded.pipeline, adapters):
+        raise ValueError("x")
+    assert {name: tensor.data_ptr() for name, tensor in loaded.pipeline.unet.named_parameters()} == tensors
+    assert torch.equal(noise_pred(loaded.pipeline), before)
 
 
 def test_several_adapters_add_up(loaded: Loaded, tmp_path: Path) -> None:

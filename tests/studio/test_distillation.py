@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from engines.base import Engine
-from studio.distillation import DistillationService
+from studio.distillation import TRAINING, WAITING, DistillationService
 from studio.domain.catalogue import Catalogue
 from studio.domain.distillation import DistillationRequest, parse_distillation, resolve_distillation
 from studio.domain.errors import DatasetError, InvalidRequest, NotFound
-from studio.domain.events import Cancelled, Finished, Progress
+from studio.domain.events import Cancelled, Event, Finished, Progress
 from studio.domain.request import GenerationRequest
 from studio.domain.run_events import Looked, Preparing, Trained, line_of
 from studio.domain.run_files import EVENTS, EXPORTS
@@ -139,19 +140,24 @@ def test_training_waits_while_a_picture_is_drawn(studio: Services) -> None:
     run = started(service, quick("Patient", num_steps=4000, look_every=1000), lambda run: run.step > 2)
     job = service.job_of(run)
     assert job is not None
-    drawing = studio.generation.submit(studio.catalogue.resolve(quick_picture()).as_request(), "local", again=True)
+    seen: list[Event] = []
+    watcher = threading.Thread(target=lambda: seen.extend(job.events()), daemon=True)
+    watcher.start()
+    drawing = studio.generation.submit(picture_that_takes_a_while(), again=True)
     told = [event for event in drawing.events(timeout=60) if isinstance(event, Progress)]
     assert isinstance(drawing.wait(timeout=60), Finished)
     begun, over = told[0].time + 1.5, told[-1].time
-    steps = [event for event in job.events(timeout=0) if isinstance(event, Progress) and begun < event.time < over]
-    assert over - begun > 2 and steps == []
+    held = service.run_of(run.id).step
     deadline = time.monotonic() + 60
-    reached = service.run_of(run.id).step
-    while service.run_of(run.id).step <= reached:
+    while service.run_of(run.id).step <= held:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     service.stop(run.id)
-    job.wait(timeout=PATIENCE_S)
+    watcher.join(PATIENCE_S)
+    steps = [event for event in seen if isinstance(event, Progress)]
+    assert over - begun > 2
+    assert [event for event in steps if event.phase == TRAINING and begun < event.time < over] == []
+    assert WAITING in {event.phase for event in steps}
 
 
 def test_a_studio_that_is_closed_goes_on_with_the_run_when_it_is_opened_again(
@@ -246,5 +252,5 @@ def test_the_command_line_trains_copies_and_lists(cli: Cli, tmp_path: Path) -> N
     assert code == 2 and "This run is done." in err
 
 
-def quick_picture() -> GenerationRequest:
+def picture_that_takes_a_while() -> GenerationRequest:
     return GenerationRequest(prompt="a red star on a white background", seed=1, num_images=8, num_inference_steps=60)

@@ -26,9 +26,8 @@ def test_a_file_that_states_its_rules_is_sampled_by_them(services: Services, tmp
     assert record.recipe.num_inference_steps == 2
     assert record.environment["accelerator"].startswith("mine: ")
     assert services.own_accelerators.add(source).id == "mine"
-    assert [row.id for row in services.catalogue.accelerators_for(services.catalogue.checkpoint("pocket-sd15"))] == [
-        "mine"
-    ]
+    fitting = services.catalogue.accelerators_for(services.catalogue.checkpoint("pocket-sd15"))
+    assert [row.id for row in fitting] == ["flash-pocket-sd15", "mine"]
 
 
 def test_one_that_says_nothing_is_taken_for_an_lcm_adapter_of_its_family(services: Services, tmp_path: Path) -> None:

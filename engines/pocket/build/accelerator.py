@@ -28,12 +28,10 @@ from engines.pocket.grammar import paraphrase
 from engines.training.loop import Plan
 from engines.training.lora import REACHES, TrainableLora, reached
 from lora_registry.export import write_adapter
+from studio.domain.distillation import GRIDS
 from studio.domain.sampling_rules import RULES_KEY, SamplingRules
-from studio.domain.timesteps import Grid
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-GRIDS: dict[str, Grid] = {"lcm": "lcm", "flash": "trailing", "own_path": "lcm"}
-"""Objective → where the timesteps lie that it trains."""
 NOTE = "Distilled from the model itself: two to eight steps, no guidance."
 
 
@@ -87,7 +85,7 @@ def build(options: argparse.Namespace) -> None:
         ema_decay=0.995,
     )
     distil(pair, partial(_objective, options), batches, plan, work)
-    out = options.out or WEIGHTS / f"{recipe.id}-{options.objective}.safetensors"
+    out = options.out or WEIGHTS / "accelerators" / f"flash-{recipe.id}.safetensors"
     write_adapter(out, {"unet": lora.factors()}, recipe.family, metadata=_metadata(recipe, options))
 
 
@@ -98,7 +96,7 @@ def _metadata(recipe: Recipe, options: argparse.Namespace) -> dict[str, str]:
     )
     return {
         RULES_KEY: rules.model_dump_json(),
-        "modelspec.title": f"{options.objective.upper()} for {recipe.id}",
+        "modelspec.title": f"Pocket Flash for {recipe.id}",
         "modelspec.prediction_type": recipe.prediction_type,
         "modelspec.license": "MIT",
     }

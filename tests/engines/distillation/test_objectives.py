@@ -15,6 +15,7 @@ from engines.distillation.objectives import (
     Flash,
     Lcm,
     Objective,
+    OwnPath,
     Pair,
     answer,
     ddim_step,
@@ -22,6 +23,7 @@ from engines.distillation.objectives import (
     pseudo_huber,
     start_shares,
 )
+from engines.distillation.sampling import draw_few
 from engines.training.diffusion import NoiseSchedule
 from studio.domain.catalogue import PredictionType
 from studio.domain.timesteps import lcm_timesteps, trailing_timesteps
@@ -142,6 +144,10 @@ def flash(progress: float) -> Objective[None]:
     return Flash(schedule=SCHEDULE, guidance=(1.0, 1.0), progress=progress)
 
 
+def own_path(progress: float) -> Objective[None]:
+    return OwnPath(schedule=SCHEDULE, guidance=(1.0, 1.0), grid="lcm")
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_four_steps_of_a_distilled_student_land_on_the_data(
     prediction_type: PredictionType, naive_share: float
@@ -150,6 +156,15 @@ def test_four_steps_of_a_distilled_student_land_on_the_data(
     assert share_on_a_point(samples) >= 0.80
     assert share_between(samples) <= 0.10
     assert share_on_a_point(samples) >= naive_share + 0.3
+
+
+def test_a_student_on_its_own_path_lands_on_the_data_in_two_steps_and_in_four(naive_share: float) -> None:
+    student = distilled(TwoPoints(), own_path)
+    for steps in (2, 4):
+        samples = sampled(student, lcm_timesteps(steps))
+        assert share_on_a_point(samples) >= 0.80
+        assert share_between(samples) <= 0.10
+        assert share_on_a_point(samples) >= naive_share + 0.3
 
 
 def test_a_target_with_the_adapter_off_is_no_better_than_the_naive_recipe(naive_share: float) -> None:
@@ -201,6 +216,29 @@ def test_the_end_of_the_teachers_path_is_that_of_diffusers_solver() -> None:
         theirs = scheduler.step(pair.exact(theirs, timestep.expand(64)), timestep, theirs).prev_sample
     ours = endpoint(pair, SCHEDULE, noisy, tuple(scheduler.timesteps.tolist()), None, torch.ones(64))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_few_answers_are_the_steps_of_diffusers_lcm_sampler(kind: PredictionType) -> None:
+    pair, timesteps = TwoPoints(kind), lcm_timesteps(4)
+    noise = torch.randn(64, 1, generator=torch.Generator().manual_seed(6))
+    scheduler = LCMScheduler.from_config(CONFIG, prediction_type=kind)
+    scheduler.set_timesteps(4)
+    assert tuple(scheduler.timesteps.tolist()) == timesteps
+    theirs, generator = noise, torch.Generator().manual_seed(7)
+    for timestep in scheduler.timesteps:
+        output = pair.exact(theirs, timestep.expand(64))
+        theirs = scheduler.step(output, timestep, theirs, generator=generator).prev_sample
+    ours = draw_few(pair, SCHEDULE, noise, timesteps, None, torch.Generator().manual_seed(7))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_teacher_takes_fewer_steps_the_shorter_its_way_and_ends_where_pictures_are() -> None:
+    objective = OwnPath(schedule=SCHEDULE, guidance=(1.0, 1.0), grid="lcm")
+    for start, steps in ((999, 8), (499, 4), (259, 2), (139, 2)):
+        way = objective.down_from(start)
+        assert (way[0], len(way)) == (start, steps)
+        assert list(way) == sorted(way, reverse=True)
 
 
 def test_flash_starts_near_the_sampling_timesteps_and_from_pure_noise_most_often_at_the_end() -> None:
