@@ -68,6 +68,9 @@ class MergedWeights:
     def in_place(self, pipeline: Any, adapters: Sequence[AttachedAdapter]) -> Iterator[None]:
         """These instead of the weights of `pipeline`, which its modules must hold, until the context ends; then the
         very tensors that were there before. What `attached` does, but for the order of the sums."""
+        if not adapters:  # those of the last picture may be wanted by the next
+            yield
+            return
         if self._for != tuple(adapters):
             self._kept = _merged(pipeline, adapters)
             self._for = tuple(adapters)

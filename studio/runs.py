@@ -1,6 +1,7 @@
 """Training runs on disk: a folder each, with its plan, what it told so far, samples, and what came of it."""
 
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +37,7 @@ class Run:
     folder: Path
     record: RunRecord
     plan: DistillationPlan
+    log: "EventLog"
 
     @property
     def id(self) -> str:
@@ -43,12 +45,8 @@ class Run:
 
     @cached_property
     def events(self) -> tuple[RunEvent, ...]:
-        """Everything it told, oldest first. What a stopped run did again after its last save is told once."""
-        path = self.folder / EVENTS
-        if not path.is_file():
-            return ()
-        told = [event for line in path.read_bytes().splitlines() if (event := event_of(line))]
-        return tuple(_without_repeats(told))
+        """Everything it told until now, oldest first."""
+        return self.log.read()
 
     @property
     def step(self) -> int:
@@ -84,11 +82,49 @@ class Run:
         return _there(self.folder / EXPORTS[layout])
 
 
+class EventLog:
+    """The file that a run writes its events to, read on from where it was read last. What a stopped run did again after
+    its last save is told once, in its later words."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._events: list[RunEvent] = []
+        self._last: dict[type[RunEvent], int] = {}
+        self._lock = threading.Lock()
+
+    def read(self) -> tuple[RunEvent, ...]:
+        """All events, oldest first."""
+        with self._lock:
+            if self._path.is_file():
+                with self._path.open("rb") as file:
+                    file.seek(self._offset)
+                    whole, end, _ = file.read().rpartition(b"\n")
+                self._offset += len(whole) + len(end)
+                for line in whole.splitlines():
+                    if event := event_of(line):
+                        self._add(event)
+            return tuple(self._events)
+
+    def _add(self, event: RunEvent) -> None:
+        kind = type(event)
+        if isinstance(event, Trained | Looked):
+            if self._last.get(kind, -1) >= event.step:
+                self._events = [each for each in self._events if not _is_repeat(each, event)]
+            self._last[kind] = event.step
+        self._events.append(event)
+
+
+def _is_repeat(earlier: RunEvent, event: Trained | Looked) -> bool:
+    return isinstance(earlier, Trained | Looked) and type(earlier) is type(event) and earlier.step >= event.step
+
+
 class Runs:
     """The folder of all runs. Whatever an id says, nothing outside is read or written."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._logs: dict[str, EventLog] = {}
 
     def add(self, run_id: str, plan: DistillationPlan, record: RunRecord) -> Run:
         """Make the folder of a new run.
@@ -100,7 +136,7 @@ class Runs:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / PLAN, plan.model_dump_json(indent=2).encode())
-        run = Run(folder=folder, record=record, plan=plan)
+        run = Run(folder=folder, record=record, plan=plan, log=self._log(folder))
         self.keep(run, record)  # last: a folder without it is none yet
         return run
 
@@ -114,7 +150,7 @@ class Runs:
             plan = DistillationPlan.model_validate_json((folder / PLAN).read_bytes())
         except (OSError, ValidationError):
             raise NotFound("There is no such training run.", "It may have been deleted.") from None
-        return Run(folder=folder, record=record, plan=plan)
+        return Run(folder=folder, record=record, plan=plan, log=self._log(folder))
 
     def keep(self, run: Run, record: RunRecord) -> None:
         """Write what is known of a run beside its plan."""
@@ -125,6 +161,9 @@ class Runs:
         found = [run for run in self._all() if visitor in (None, run.record.visitor)]
         return tuple(sorted(found, key=lambda run: run.record.created_at, reverse=True))
 
+    def _log(self, folder: Path) -> EventLog:
+        return self._logs.setdefault(folder.name, EventLog(folder / EVENTS))
+
     def _all(self) -> Iterator[Run]:
         if not self._root.is_dir():
             return
@@ -133,19 +172,6 @@ class Runs:
                 yield self.get(folder.name)
             except NotFound:
                 continue
-
-
-def _without_repeats(told: list[RunEvent]) -> list[RunEvent]:
-    """Leave out what a later event says anew: after a kill, steps since the last save are done once more."""
-    kept: list[RunEvent] = []
-    last: dict[type[RunEvent], int] = {}
-    for event in told:
-        if isinstance(event, Trained | Looked):
-            if last.get(type(event), -1) >= event.step:
-                kept = [each for each in kept if not (isinstance(each, type(event)) and each.step >= event.step)]
-            last[type(event)] = event.step
-        kept.append(event)
-    return kept
 
 
 def _there(path: Path) -> Path | None:

@@ -250,14 +250,17 @@ def _build_what(services: Services) -> dict[str, Component]:
 def _build_how(checkpoint: Checkpoint) -> dict[str, Component]:
     titles = [(title, name) for name, title in OBJECTIVE_TITLES.items()]
     fields: dict[str, Component] = {
-        "objective": gr.Radio(titles, value="lcm", elem_id="distil-objective", **_said("objective"))
+        "objective": gr.Radio(titles, value="own_path", elem_id="distil-objective", **_said("objective"))
     }
     values = _usual(checkpoint)
     with gr.Accordion("More — what suits the model, until you change it", open=False, elem_id="distil-more"):
-        for field, precision in _NUMBERS.items():
-            fields[field] = gr.Number(
-                value=values[field], precision=precision, elem_id=f"distil-{field.replace('_', '-')}", **_said(field)
-            )
+        for pair in zip(list(_NUMBERS)[::2], list(_NUMBERS)[1::2], strict=True):
+            with gr.Row():
+                for field in pair:
+                    fields[field] = gr.Number(
+                        value=values[field], precision=_NUMBERS[field], min_width=120,
+                        elem_id=f"distil-{field.replace('_', '-')}", **_said(field),
+                    )  # fmt: skip
     return fields
 
 

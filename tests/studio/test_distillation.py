@@ -26,7 +26,7 @@ from studio.domain.run_files import EVENTS, EXPORTS
 from studio.domain.sampling_rules import RULES_KEY
 from studio.domain.tensors import read_header
 from studio.generation import EngineHolder
-from studio.runs import Run
+from studio.runs import EventLog, Run
 from studio.services import Services, open_services
 from studio.settings import Settings
 from studio.training_process import TrainingProcess
@@ -231,10 +231,14 @@ def test_steps_that_were_done_again_are_told_once_and_half_a_line_is_no_event(fi
         Looked(step=2, distance=0.4),
     ]
     (tmp_path / EVENTS).write_text("".join(line_of(event) for event in told) + '{"kind": "trained", "st')
-    run = Run(folder=tmp_path, record=finished.record, plan=finished.plan)
+    run = Run(folder=tmp_path, record=finished.record, plan=finished.plan, log=EventLog(tmp_path / EVENTS))
     assert [(event.step, event.loss) for event in run.trained] == [(1, 0.1), (2, 0.2), (3, 0.2), (4, 0.2)]
     assert [look.distance for look in run.looked] == [0.4]
     assert run.step == 4
+    with (tmp_path / EVENTS).open("a") as file:
+        file.write('ep": 5, "total": 9, "loss": 0.3, "step_s": 1.0}\n')
+    later = Run(folder=tmp_path, record=finished.record, plan=finished.plan, log=run.log)
+    assert later.step == 5 and len(later.trained) == 5
 
 
 def test_the_command_line_trains_copies_and_lists(cli: Cli, tmp_path: Path) -> None:

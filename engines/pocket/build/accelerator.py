@@ -28,10 +28,12 @@ from engines.pocket.grammar import paraphrase
 from engines.training.loop import Plan
 from engines.training.lora import REACHES, TrainableLora, reached
 from lora_registry.export import write_adapter
+from lora_registry.shrinking import shrunk
 from studio.domain.distillation import GRIDS
 from studio.domain.sampling_rules import RULES_KEY, SamplingRules
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+FLOAT16_BYTES = 2
 NOTE = "Distilled from the model itself: two to eight steps, no guidance."
 
 
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--scenes", type=int, default=20_000, help="scenes whose latents are cached")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--max-mb", type=float, default=1.3, help="the adapter is made smaller until it fits")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of the UNet's matrix products")
@@ -86,7 +89,9 @@ def build(options: argparse.Namespace) -> None:
     )
     distil(pair, partial(_objective, options), batches, plan, work)
     out = options.out or WEIGHTS / "accelerators" / f"flash-{recipe.id}.safetensors"
-    write_adapter(out, {"unet": lora.factors()}, recipe.family, metadata=_metadata(recipe, options))
+    factors = shrunk(lora.factors(), int(options.max_mb * 1e6 / FLOAT16_BYTES))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_adapter(out, {"unet": factors}, recipe.family, metadata=_metadata(recipe, options))
 
 
 def _metadata(recipe: Recipe, options: argparse.Namespace) -> dict[str, str]:
