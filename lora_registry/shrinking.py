@@ -8,6 +8,10 @@ from torch import Tensor
 
 from lora_registry.weights import LowRank
 
+_ALPHA = 8.0
+"""Of every layer, whatever its rank: where alphas differ, diffusers (0.42) drops those of attention layers in kohya's
+layout, and adds those layers at a wrong scale."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Split:
@@ -25,8 +29,7 @@ class _Split:
 def shrunk(changes: Mapping[str, LowRank], max_values: int) -> dict[str, LowRank]:
     """The adapter of at most `max_values` numbers that is nearest to `changes`, by the sum of squares of what it adds
     to the weights: per layer the leading singular directions (Eckart & Young, 1936), between layers by what each is
-    worth for its size. Layers that nothing is left of are left out; scales are worked into the factors, so alpha is
-    the rank.
+    worth for its size. Layers that nothing is left of are left out.
 
     Raises:
         ValueError: a change has a core or a magnitude of its own.
@@ -61,6 +64,6 @@ def _joined(split: _Split, like: LowRank, rank: int) -> LowRank:
     roots = split.values[:rank].sqrt()
     return LowRank(
         down=(roots[:, None] * split.right[:rank]).reshape(rank, *like.down.shape[1:]),
-        up=(split.left[:, :rank] * roots).reshape(len(split.left), rank, *like.up.shape[2:]),
-        alpha=float(rank),
+        up=(split.left[:, :rank] * roots * (rank / _ALPHA)).reshape(len(split.left), rank, *like.up.shape[2:]),
+        alpha=_ALPHA,
     )
