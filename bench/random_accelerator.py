@@ -4,6 +4,7 @@ data/accelerators/lcm-sd15.safetensors`. What a stand-in draws with it means not
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -26,14 +27,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--rank", type=int, default=64, help="that of LCM adapters")
     options = parser.parse_args()
+    config: Any = UNet2DConditionModel.load_config(family_folder(options.family) / "unet")
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(
-            UNet2DConditionModel.load_config(family_folder(options.family) / "unet")
-        )
+        unet: Any = UNet2DConditionModel.from_config(config)
     generator = torch.Generator().manual_seed(0)
     changes = {}
     for path in reached(unet, "all"):
-        weight = unet.get_submodule(path).weight
+        weight: Any = unet.get_submodule(path).weight
         rank = min(options.rank, len(weight), int(weight.shape[1]))
         down = torch.randn(rank, *weight.shape[1:], generator=generator) * SCALE
         up = torch.randn(len(weight), rank, *(1 for _ in weight.shape[2:]), generator=generator) * SCALE

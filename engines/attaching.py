@@ -91,9 +91,9 @@ def _merged(pipeline: Any, adapters: Sequence[AttachedAdapter]) -> dict[nn.Modul
             scale = adapter.scale_of(part)
             for path, change in changes.items() if scale else ():
                 module = getattr(pipeline, part).get_submodule(path)
-                weight = module.weight.detach()
+                weight = merged[module] if module in merged else module.weight.detach()
                 added = (delta(change, weight_of(module)) * scale).to(weight.device, weight.dtype)
-                merged[module] = merged.get(module, weight) + added
+                merged[module] = weight + added
     return merged
 
 

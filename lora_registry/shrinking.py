@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lora_registry.weights import LowRank
 
+_LINALG: Any = torch.linalg
+"""Which torch leaves without types."""
 _ALPHA = 8.0
 """Of every layer, whatever its rank: where alphas differ, diffusers (0.42) drops those of attention layers in kohya's
 layout, and adds those layers at a wrong scale."""
@@ -54,10 +57,17 @@ def _split(change: LowRank) -> _Split:
     if change.mid is not None or change.magnitude is not None:
         raise ValueError("only plain low-rank changes can be made smaller")
     up = change.up.float().flatten(1) * (change.alpha / change.rank)
-    q_up, r_up = torch.linalg.qr(up)
-    q_down, r_down = torch.linalg.qr(change.down.float().flatten(1).T)
-    left, values, right = torch.linalg.svd(r_up @ r_down.T, full_matrices=False)
-    return _Split(left=q_up @ left, values=values, right=right @ q_down.T)
+    q_up, r_up = _factored(up)
+    q_down, r_down = _factored(change.down.float().flatten(1).transpose(0, 1))
+    svd = _LINALG.svd(r_up @ r_down.transpose(0, 1), full_matrices=False)
+    left: Tensor = q_up @ svd.U
+    right: Tensor = svd.Vh @ q_down.transpose(0, 1)
+    return _Split(left=left, values=svd.S, right=right)
+
+
+def _factored(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    qr = _LINALG.qr(matrix)
+    return qr.Q, qr.R
 
 
 def _joined(split: _Split, like: LowRank, rank: int) -> LowRank:
