@@ -253,7 +253,7 @@ def _build_how(checkpoint: Checkpoint) -> dict[str, Component]:
         "objective": gr.Radio(titles, value="own_path", elem_id="distil-objective", **_said("objective"))
     }
     values = _usual(checkpoint)
-    with gr.Accordion("More — what suits the model, until you change it", open=False, elem_id="distil-more"):
+    with gr.Accordion("More — set to suit the model", open=False, elem_id="distil-more"):
         for pair in zip(list(_NUMBERS)[::2], list(_NUMBERS)[1::2], strict=True):
             with gr.Row():
                 for field in pair:
