@@ -6,7 +6,6 @@ along. The page stays, the engine is started anew, and what it was doing is done
 
 import itertools
 import logging
-import os
 import pickle
 import queue
 import subprocess
@@ -24,7 +23,8 @@ from studio.domain.errors import GenerationFailed
 from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
 from studio.engine_messages import Answer, Call, Callback, Look, Stream, portable
-from studio.settings import PROJECT_ROOT, Settings
+from studio.processes import child_environment
+from studio.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +130,8 @@ class _Child:
     """One process, and who waits for its answers."""
 
     def __init__(self, command: Sequence[str], settings: Settings) -> None:
-        path = os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment()
         )
         assert self._process.stdin and self._process.stdout
         self._outgoing, self._incoming = Stream(self._process.stdin), Stream(self._process.stdout)

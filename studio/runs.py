@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from studio.domain.distillation import DistillationPlan
 from studio.domain.errors import NotFound
-from studio.domain.run_events import Looked, Preparing, RunEvent, Trained, event_of
+from studio.domain.run_events import Looked, RunEvent, Trained, event_of
 from studio.domain.run_files import EVENTS, EXPORTS, PLAN, RECORD, SAMPLES, is_sample
 from studio.files import atomic_write, storage_errors
 
@@ -61,12 +61,6 @@ class Run:
     @property
     def looked(self) -> list[Looked]:
         return [event for event in self.events if isinstance(event, Looked)]
-
-    @property
-    def preparing(self) -> Preparing | None:
-        """How far the pictures are, while they are all that there is."""
-        last = self.events[-1] if self.events else None
-        return last if isinstance(last, Preparing) else None
 
     @property
     def best(self) -> Looked | None:
@@ -125,6 +119,7 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._logs: dict[str, EventLog] = {}
+        self._plans: dict[str, DistillationPlan] = {}
 
     def add(self, run_id: str, plan: DistillationPlan, record: RunRecord) -> Run:
         """Make the folder of a new run.
@@ -147,7 +142,7 @@ class Runs:
             if not _ID.fullmatch(run_id):
                 raise OSError(run_id)
             record = RunRecord.model_validate_json((folder / RECORD).read_bytes())
-            plan = DistillationPlan.model_validate_json((folder / PLAN).read_bytes())
+            plan = self._plan(folder)
         except (OSError, ValidationError):
             raise NotFound("There is no such training run.", "It may have been deleted.") from None
         return Run(folder=folder, record=record, plan=plan, log=self._log(folder))
@@ -160,6 +155,12 @@ class Runs:
         """Those of `visitor` (None: of everybody), newest first."""
         found = [run for run in self._all() if visitor in (None, run.record.visitor)]
         return tuple(sorted(found, key=lambda run: run.record.created_at, reverse=True))
+
+    def _plan(self, folder: Path) -> DistillationPlan:
+        """Read once: a plan never changes, may hold many captions, and a page asks for it again and again."""
+        if folder.name not in self._plans:
+            self._plans[folder.name] = DistillationPlan.model_validate_json((folder / PLAN).read_bytes())
+        return self._plans[folder.name]
 
     def _log(self, folder: Path) -> EventLog:
         return self._logs.setdefault(folder.name, EventLog(folder / EVENTS))

@@ -1,7 +1,6 @@
 """A training's process, seen from the studio: started, listened to, held while pictures are drawn, stopped."""
 
 import contextlib
-import os
 import queue
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from studio.domain.run_events import RunEvent, event_of
-from studio.settings import PROJECT_ROOT, Settings
+from studio.processes import child_environment
+from studio.settings import Settings
 
 HOLD, GO_ON, STOP = "hold", "go on", "stop"
 """What may be said to it, a line each."""
@@ -25,13 +25,12 @@ class TrainingProcess:
     """Works on the run in `folder`. Use it in a `with` statement: it is gone afterwards."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        path = os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "studio.training_worker", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": path},
+            env=child_environment(),
         )
         self._events: queue.SimpleQueue[RunEvent | None] = queue.SimpleQueue()
         self._is_held = False

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engines.training.diffusion import NoiseSchedule, spread_indices
 from studio.domain.catalogue import PredictionType
+from studio.domain.distillation import FEW_STEPS
 from studio.domain.timesteps import Grid, lcm_grid, timesteps_on, trailing_timesteps
 
 SIGMA_DATA = 0.5
@@ -134,7 +135,7 @@ class Flash(Generic[_Told]):
         """See `Objective.loss`. One starting point and one guidance for the batch."""
         grid = trailing_timesteps(self.solver_steps)
         begin = int(torch.multinomial(start_shares(self.progress, self.solver_steps), 1, generator=generator))
-        start = torch.full((len(clean),), grid[begin], device=clean.device)
+        start = all_at(grid[begin], clean)
         noisy = _noised(self.schedule, clean, start, grid[0], generator)
         guidance = _guidance(self.guidance, 1, generator).expand(len(clean)).to(clean.device)
         wanted = endpoint(pair, self.schedule, noisy, grid[begin:], told, guidance)
@@ -152,7 +153,7 @@ class OwnPath(Generic[_Told]):
     guidance: tuple[float, float]
     grid: Grid
     """Where the timesteps of its path lie."""
-    counts: tuple[int, ...] = (2, 4, 8)
+    counts: tuple[int, ...] = FEW_STEPS
     solver_steps: int = 8
     """Of the teacher from pure noise; from lower on as many fewer as the way is shorter."""
 
@@ -165,7 +166,7 @@ class OwnPath(Generic[_Told]):
         noisy = walk(pair, self.schedule, noise, path[: stop + 1], told, generator)
         guidance = _guidance(self.guidance, 1, generator).expand(len(clean)).to(clean.device)
         wanted = endpoint(pair, self.schedule, noisy, self.down_from(path[stop]), told, guidance)
-        return pseudo_huber(answer(pair, self.schedule, noisy, _at(path[stop], clean), told) - wanted)
+        return pseudo_huber(answer(pair, self.schedule, noisy, all_at(path[stop], clean), told) - wanted)
 
     def down_from(self, start: int) -> tuple[int, ...]:
         """The teacher's timesteps from `start` down, in equal parts."""
@@ -186,13 +187,14 @@ def walk(
     again to where the next one begins (multistep consistency sampling, Song et al., 2023, arXiv:2303.01469)."""
     noisy = noise
     for here, there in pairwise(timesteps):
-        clean = answer(pair, schedule, noisy, _at(here, noise), told)
+        clean = answer(pair, schedule, noisy, all_at(here, noise), told)
         fresh = torch.randn(noise.shape, generator=generator).to(noise.device)
-        noisy = schedule.noised(clean, fresh, _at(there, noise))
+        noisy = schedule.noised(clean, fresh, all_at(there, noise))
     return noisy
 
 
-def _at(timestep: int, like: Tensor) -> Tensor:
+def all_at(timestep: int, like: Tensor) -> Tensor:
+    """`timestep` for each of the samples `like`, `(B,)`."""
     return torch.full((len(like),), timestep, device=like.device)
 
 
@@ -214,15 +216,14 @@ def endpoint(
     before: Tensor | None = None
     last_step = torch.zeros(())
     for here, there in zip(grid, (*grid[1:], None), strict=True):
-        at = torch.full((len(noisy),), here, device=noisy.device)
+        at = all_at(here, noisy)
         output = pair.teacher(noisy, at, told, guidance).float()
         clean = schedule.clean_from(noisy, output, at, pair.prediction_type)
         if there is None:
             return clean
         step = _log_snr(schedule, there) - _log_snr(schedule, here)
         slope = clean if before is None else clean + (clean - before) * (step / (2 * last_step))
-        below = torch.full_like(at, there)
-        alpha, sigma = schedule.alpha_sigma(below, noisy)
+        alpha, sigma = schedule.alpha_sigma(all_at(there, noisy), noisy)
         _, sigma_here = schedule.alpha_sigma(at, noisy)
         noisy = sigma / sigma_here * noisy - alpha * torch.expm1(-step) * slope
         before, last_step = clean, step

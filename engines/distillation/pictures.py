@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ from engines.distillation.objectives import endpoint
 from engines.distillation.reading import CaptionReader, whole_picture
 from engines.distillation.unet_pair import UnetPair
 from engines.pocket.build.autoencoder import to_pixels
-from engines.pocket.build.latents import draw_pictures, framing_at, scene_at
+from engines.pocket.build.latents import draw_pictures, framing_ids, scene_at
 from engines.pocket.grammar import paraphrase
 from engines.training.diffusion import NoiseSchedule
+from engines.training.saving import save_whole
 from studio.domain.errors import DatasetError
 from studio.domain.timesteps import trailing_timesteps
 
@@ -95,12 +95,7 @@ def _kept(path: Path, source: PictureSource, picks: range) -> TrainingSet:
         kept = torch.load(path, weights_only=True)
         return TrainingSet(latents=kept["latents"], captions=tuple(kept["captions"]), time_ids=kept["time_ids"])
     made = source.take(picks)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save({"latents": made.latents, "captions": list(made.captions), "time_ids": made.time_ids}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    save_whole({"latents": made.latents, "captions": list(made.captions), "time_ids": made.time_ids}, path)
     return made
 
 
@@ -165,12 +160,10 @@ class ScenePictures:
         scenes = {index: scene_at(self.seed, index) for index in picks}
         pixels = draw_pictures(scenes, picks, self.seed, self.size, self.is_sdxl)
         words = (np.random.default_rng([self.seed, 8, index]) for index in picks)
-        frames = [framing_at(self.seed, index, self.size) for index in picks]
-        rows = [(f.original_px, f.original_px, f.top, f.left, self.size, self.size) for f in frames]
         return TrainingSet(
             latents=_latents(self.vae, pixels),
             captions=tuple(paraphrase(scenes[index], rng) for index, rng in zip(picks, words, strict=True)),
-            time_ids=torch.tensor(rows, dtype=torch.float32) if self.is_sdxl else None,
+            time_ids=framing_ids(self.seed, picks, self.size) if self.is_sdxl else None,
         )
 
 

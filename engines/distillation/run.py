@@ -1,6 +1,5 @@
 """A whole distillation: pictures gathered, an adapter trained and looked at, the best of it written to files."""
 
-import os
 import statistics
 import time
 from collections import deque
@@ -31,6 +30,7 @@ from engines.loading import Loaded
 from engines.training.diffusion import NoiseSchedule
 from engines.training.loop import Plan, Taken, Trainee
 from engines.training.lora import TrainableLora, reached
+from engines.training.saving import save_whole
 from lora_registry.export import write_adapter
 from lora_registry.weights import LowRank
 from studio.domain.adapter import Layout
@@ -228,12 +228,7 @@ class Distillation:
 
     def _keep_best(self, look: Looked) -> None:
         factors = {path: vars(change) for path, change in self._pair.lora.factors().items()}
-        part = self._folder / f"{_BEST}.part"
-        with part.open("wb") as file:
-            torch.save({"look": look.model_dump(), "factors": factors}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._folder / _BEST)
+        save_whole({"look": look.model_dump(), "factors": factors}, self._folder / _BEST)
 
     def _read_best(self) -> dict[str, Any] | None:
         path = self._folder / _BEST

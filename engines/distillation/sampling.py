@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from engines.distillation.objectives import Pair, answer, walk
+from engines.distillation.objectives import Pair, all_at, answer, walk
 from engines.training.diffusion import NoiseSchedule
 
 _Told = TypeVar("_Told")
@@ -22,5 +22,5 @@ def draw_few(
     generator: torch.Generator,
 ) -> Tensor:
     """x₀ from `noise` at the falling `timesteps`, as diffusers' LCMScheduler goes."""
-    last = torch.full((len(noise),), timesteps[-1], device=noise.device)
-    return answer(pair, schedule, walk(pair, schedule, noise, timesteps, told, generator), last, told)
+    noisy = walk(pair, schedule, noise, timesteps, told, generator)
+    return answer(pair, schedule, noisy, all_at(timesteps[-1], noise), told)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.training.muon import Muon
+from engines.training.saving import save_whole
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,6 @@ class Trainee:
     def save(self) -> None:
         """Write everything needed to go on, atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -93,11 +92,7 @@ class Trainee:
             "averages": self.averages,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        with part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.path)
+        save_whole(state, self.path)
 
     def resume(self) -> bool:
         """Load the last checkpoint if there is one; tells whether there was."""

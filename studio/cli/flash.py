@@ -112,18 +112,7 @@ class _Delivery:
 
 def table(figures: tuple[Figures, ...]) -> str:
     """The figures as lines of text."""
-    header = (
-        "",
-        "PICTURES",
-        "SECONDS",
-        "TEXT / UNET / DECODE",
-        "UNET CALLS",
-        "SPEED-UP",
-        "MEMORY",
-        "LIKENESS",
-        "RIGHT",
-    )
-    lines = [header, *(_line(each) for each in figures)]
+    lines = [_HEADER, *(_line(each) for each in figures)]
     shown = [place for place in range(len(_HEADER)) if place == 0 or any(line[place] for line in lines[1:])]
     widths = [max(len(line[place]) for line in lines) for place in shown]
     return "\n".join(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
+from studio.domain.request import short_name
 from studio.domain.timesteps import Grid
 
 ObjectiveId = Literal["lcm", "own_path", "flash"]
@@ -184,10 +185,7 @@ def look_every(num_steps: int) -> int:
 
 def label(field: str) -> str:
     """The short name of a field as people say it."""
-    info = DistillationPlan.model_fields.get(field)
-    title = (info.title if info else None) or field.replace("_", " ")
-    short = title.rsplit("— ", 1)[-1]
-    return short[:1].upper() + short[1:]
+    return short_name(DistillationPlan, field)
 
 
 def _source(folder: str, captions: tuple[str, ...], checkpoint: Checkpoint) -> Source:

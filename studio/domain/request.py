@@ -163,7 +163,12 @@ def invalid_request(error: ValidationError) -> InvalidRequest:
 
 def label(field: str) -> str:
     """The short name of a field as people say it: the mechanism in its title, capitalised."""
-    info = ResolvedRequest.model_fields.get(field)
+    return short_name(ResolvedRequest, field)
+
+
+def short_name(model: type[BaseModel], field: str) -> str:
+    """What `label` is for a request, of a field of any `model`."""
+    info = model.model_fields.get(field)
     title = (info.title if info else None) or field.replace("_", " ")
     short = title.rsplit("— ", 1)[-1]
     return short[:1].upper() + short[1:]

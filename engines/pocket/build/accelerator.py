@@ -29,7 +29,7 @@ from engines.training.loop import Plan
 from engines.training.lora import REACHES, TrainableLora, reached
 from lora_registry.export import write_adapter
 from lora_registry.shrinking import shrunk
-from studio.domain.distillation import GRIDS
+from studio.domain.distillation import FEW_STEPS, GRIDS
 from studio.domain.sampling_rules import RULES_KEY, SamplingRules
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -97,7 +97,7 @@ def build(options: argparse.Namespace) -> None:
 def _metadata(recipe: Recipe, options: argparse.Namespace) -> dict[str, str]:
     grid = GRIDS[options.objective]
     rules = SamplingRules(
-        checkpoint=recipe.id, grid=grid, trained_steps=(2, 4, 8), max_guidance=1.0, licence="MIT", note=NOTE
+        checkpoint=recipe.id, grid=grid, trained_steps=FEW_STEPS, max_guidance=1.0, licence="MIT", note=NOTE
     )
     return {
         RULES_KEY: rules.model_dump_json(),

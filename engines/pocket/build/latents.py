@@ -65,9 +65,7 @@ class LatentSet:
         """SDXL's micro-conditions `(B, 6)`: original size, top left corner and size, each height first."""
         if not self.is_framed:
             return None
-        frames = [framing_at(self.seed, int(index), self.size) for index in picks]
-        rows = [(f.original_px, f.original_px, f.top, f.left, self.size, self.size) for f in frames]
-        return torch.tensor(rows, dtype=torch.float32)
+        return framing_ids(self.seed, picks, self.size)
 
 
 def cache_latents(
@@ -106,6 +104,13 @@ def framing_at(seed: int, index: int, size: int) -> Framing:
     canvas = int(rng.integers(size + 1, int(MAX_CANVAS * size)))
     top, left = (int(corner) for corner in rng.integers(canvas - size + 1, size=2))
     return Framing(original_px=canvas, top=top, left=left)
+
+
+def framing_ids(seed: int, picks: Iterable[int], size: int) -> Tensor:
+    """How these pictures are cut, as SDXL is told it, `(B, 6)`; see `LatentSet.time_ids`."""
+    frames = [framing_at(seed, int(index), size) for index in picks]
+    rows = [(f.original_px, f.original_px, f.top, f.left, size, size) for f in frames]
+    return torch.tensor(rows, dtype=torch.float32)
 
 
 def draw_pictures(
