@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=32_000, help="scenes whose latents are cached")
     parser.add_argument("--unet-steps", type=int, default=7000)
     parser.add_argument("--decoder-steps", type=int, default=2000, help="0 leaves the decoder as it is")
-    parser.add_argument("--tiny-steps", type=int, default=1500, help="0 keeps what --start-from has")
+    parser.add_argument("--tiny-steps", type=int, default=4000, help="0 keeps what --start-from has")
     parser.add_argument("--batch-size", type=int, default=32, help="latents per step of the UNet")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak rate of the UNet")
@@ -89,7 +89,7 @@ def build(recipe: Recipe, options: argparse.Namespace) -> None:
     if options.decoder_steps:
         plan = Plan(name="decoder", steps=options.decoder_steps, learning_rate=7e-4, ema_decay=0.995, seed=options.seed)
         train_decoder(parts.vae, parts.denoiser, data, work, plan)
-    tiny = _tiny_autoencoder(options, data, work)
+    tiny = _tiny_autoencoder(options, parts, data, work)
     save_pipeline(out, parts, tiny)
     logger.info("%s is ready after %.0f min of this run", out, (time.monotonic() - started) / 60)
 
@@ -114,9 +114,12 @@ def begin(recipe: Recipe, work: Path, options: argparse.Namespace) -> Parts:
     return Parts(recipe=recipe, vae=vae, unet=unet, reader=reader)
 
 
-def _tiny_autoencoder(options: argparse.Namespace, data: LatentSet, work: Path) -> AutoencoderTiny | None:
+def _tiny_autoencoder(
+    options: argparse.Namespace, parts: Parts, data: LatentSet, work: Path
+) -> AutoencoderTiny | None:
     if options.tiny_steps:
-        return train_tiny_autoencoder(data, work, options.tiny_steps)
+        plan = Plan(name="tiny", steps=options.tiny_steps, learning_rate=2e-3, ema_decay=0.995, seed=options.seed)
+        return train_tiny_autoencoder(parts.vae, parts.denoiser, data, work, plan)
     kept = options.start_from and options.start_from / TINY_VAE_FOLDER
     return AutoencoderTiny.from_pretrained(kept) if kept else None
 

@@ -39,6 +39,15 @@ def estimate(denoiser: Denoiser, data: LatentSet, picks: np.ndarray, rng: np.ran
     return noise_schedule().clean_from(noisy, guided, timesteps, denoiser.prediction_type)
 
 
+def noised_and_estimated(denoiser: Denoiser, data: LatentSet, picks: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """The latents of `picks`: the first half with plain noise on them, the second half as `estimate` leaves them."""
+    half = len(picks) // 2
+    clean = data.latents[torch.from_numpy(picks[:half])].float()
+    spread = torch.from_numpy(rng.uniform(0, MAX_NOISE, half)).float().view(-1, 1, 1, 1)
+    estimated = estimate(denoiser, data, picks[half:], rng)
+    return torch.cat([clean + spread * _normal(clean.shape, rng), estimated])
+
+
 def train_decoder(
     vae: AutoencoderKL, denoiser: Denoiser, data: LatentSet, work: Path, plan: Plan, batch_size: int = 8
 ) -> None:
@@ -48,15 +57,11 @@ def train_decoder(
     decoder.to(memory_format=torch.channels_last)
     trainee = Trainee(plan, {"decoder": decoder}, work)
     trainee.resume()
-    half = batch_size // 2
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([plan.seed, 5, step])
         picks = rng.integers(len(data.scenes), size=batch_size)
-        clean = data.latents[torch.from_numpy(picks)].float()
-        spread = torch.from_numpy(rng.uniform(0, MAX_NOISE, half)).float().view(-1, 1, 1, 1)
-        estimated = estimate(denoiser, data, picks[half:], rng)
-        latents = torch.cat([clean[:half] + spread * _normal(clean[:half].shape, rng), estimated])
+        latents = noised_and_estimated(denoiser, data, picks, rng)
         return reconstruction_loss(vae.decode(latents / vae.config.scaling_factor).sample, data.pixels(picks))
 
     for _ in train(trainee, loss_at):
