@@ -9,9 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
-from diffusers import DiffusionPipeline  # noqa: E402
+from diffusers import AutoencoderTiny, DiffusionPipeline  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from engines.parts import TINY_VAE_FOLDER  # noqa: E402
 from engines.pocket.accuracy import GUIDANCE, TEST_SEED, Report, Sampling, measure, trials  # noqa: E402
 from studio.domain.timesteps import timesteps_on  # noqa: E402
 
@@ -27,6 +28,9 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path, help="an accelerator: few steps by the LCM sampler")
     parser.add_argument("--few", type=int, help="steps of the LCM sampler; then without guidance unless told")
     parser.add_argument("--grid", choices=("lcm", "trailing"), default="lcm", help="where those steps lie")
+    parser.add_argument(
+        "--tiny", nargs="?", type=Path, const=TINY_VAE_FOLDER, help="decode by the tiny autoencoder, or another one"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=TEST_SEED, help="of the prompts; another one to choose settings by")
     parser.add_argument("--json", type=Path)
@@ -37,6 +41,8 @@ def main() -> None:
     pipeline.set_progress_bar_config(disable=True)
     if options.adapter:
         pipeline.load_lora_weights(options.adapter)
+    if options.tiny:
+        pipeline.vae = AutoencoderTiny.from_pretrained(options.folder / options.tiny, dtype=torch.float32)
     sampling = sampling_of(options)
     size = pipeline.unet.config.sample_size * 8
     tests = list(trials(options.per_kind, options.held_out, options.seed))

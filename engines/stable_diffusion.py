@@ -6,6 +6,7 @@ The families differ in what a prompt becomes (`conditioning`) and in data; the r
 import logging
 import platform
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 
 import numpy as np
@@ -150,15 +151,18 @@ def _to_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray((pixels * 255).round().astype(np.uint8))
 
 
+@cache
+def _versions() -> dict[str, str]:
+    return {library: version(library) for library in ("torch", "diffusers", "transformers")}
+
+
 def _environment(loaded: Loaded, plan: MemoryPlan) -> dict[str, str]:
     savings = {"memory": ", ".join(plan.savings)} if plan.savings else {}
     return {
         "device": str(loaded.device),
         "dtype": dtype_name(loaded.dtype),
         "checkpoint_sha256": loaded.sha256,
-        "torch": version("torch"),
-        "diffusers": version("diffusers"),
-        "transformers": version("transformers"),
+        **_versions(),
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
         "attention": plan.attention,

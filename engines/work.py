@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from engines.attaching import AttachedAdapter, attached
@@ -13,7 +14,9 @@ from engines.conditioning import PromptCache, call_arguments, remembered_prompt
 from engines.devices import in_float32
 from engines.loading import Loaded
 from engines.memory import release_memory
+from engines.parts import TINY_VAE_FOLDER
 from engines.watch import NotFinite, Watch
+from studio.domain.errors import GenerationFailed
 from studio.domain.request import ResolvedRequest
 
 logger = logging.getLogger(__name__)
@@ -42,13 +45,18 @@ class Work:
 
         Raises:
             NotFinite: in float32 too.
+            GenerationFailed: the tiny decoder is asked for, and there is none.
         """
         try:
+            if self._request.decoder == "tiny":
+                tiny_of(loaded)
             if self._latents is None:
                 self._latents = self._denoised(loaded, adapters, watch)
                 if not loaded.checkpoint.is_pocket:
                     release_memory()  # else the decoder's peak comes on top of what the UNet left
             latents = self._latents
+            if self._request.decoder == "tiny":
+                return _drawn(loaded.pipeline, tiny_of(loaded).decode(latents.to(loaded.dtype)).sample)
             return self._twice("VAE", loaded, (loaded.pipeline.vae,), lambda: _decoded(loaded.pipeline, latents))
         finally:
             watch.close()
@@ -101,6 +109,16 @@ class Work:
             ).images
 
 
+def tiny_of(loaded: Loaded) -> AutoencoderTiny:
+    """Its tiny decoder, which takes scaled latents; raises GenerationFailed where it has none."""
+    if loaded.tiny_vae is None:
+        raise GenerationFailed(
+            f"{loaded.checkpoint.title} has no tiny decoder.",
+            f"Choose the full one, or put a TAESD of its family into its folder as {TINY_VAE_FOLDER}.",
+        )
+    return loaded.tiny_vae
+
+
 def _readers(pipeline: Any) -> tuple[Any, ...]:
     second = getattr(pipeline, "text_encoder_2", None)
     return (pipeline.unet, pipeline.text_encoder) + (() if second is None else (second,))
@@ -108,7 +126,10 @@ def _readers(pipeline: Any) -> tuple[Any, ...]:
 
 def _decoded(pipeline: Any, latents: Tensor) -> np.ndarray:
     vae = pipeline.vae
-    pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+    return _drawn(pipeline, vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample)
+
+
+def _drawn(pipeline: Any, pixels: Tensor) -> np.ndarray:
     if not torch.isfinite(pixels).all():
         raise NotFinite("The decoder gave values that are not finite.", "Try float32, or another seed.")
     return pipeline.image_processor.postprocess(pixels, output_type="np")[0]

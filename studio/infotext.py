@@ -21,6 +21,8 @@ from studio.domain.images import ImageRecord
 from studio.domain.request import NO_ACCELERATOR, GenerationRequest, invalid_request, label, parse_request
 from studio.domain.tags import adapters_named
 
+TINY_DECODER = "TAESD"
+"""What A1111 writes where pictures were decoded by it."""
 SOFTWARE = f"flash-studio {__version__}"
 NEGATIVE = "Negative prompt:"
 
@@ -58,6 +60,7 @@ def infotext(record: ImageRecord, catalogue: Catalogue) -> str:
         "RNG": "CPU",
         "Lora hashes": record.environment.get("adapters", ""),
         "Accelerator": "" if recipe.accelerator == NO_ACCELERATOR else recipe.accelerator,
+        "VAE Decoder": "" if recipe.decoder == "full" else TINY_DECODER,
         "Version": SOFTWARE,
     }
     prompt = " ".join([record.prompt_as_run, *(use.tag for use in adapters_named(recipe.prompt))])
@@ -104,6 +107,7 @@ def request_from_infotext(text: str, catalogue: Catalogue) -> FoundSettings:
     values["checkpoint"] = _checkpoint_id(found.get("Model", ""), catalogue)
     named = found.get("Accelerator")
     values["accelerator"] = named if named in [row.id for row in catalogue.accelerators] else None
+    values["decoder"] = "tiny" if found.get("VAE Decoder") == TINY_DECODER else "full"
     unknown = {"scheduler": found.get("Sampler"), "checkpoint": found.get("Model"), "accelerator": named}
     left_out = [f"{label(field).lower()} {said}" for field, said in unknown.items() if said and not values[field]]
     try:

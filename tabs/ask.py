@@ -57,7 +57,7 @@ class Ask:
         settings, unfit = self.fitted(values, checkpoint)
         refused = [*left_out, *unfit]
         updates = self._model_updates(checkpoint, settings)
-        for name in ("prompt", "num_inference_steps", "guidance_scale", "scheduler", "seed", "num_images"):
+        for name in ("prompt", "num_inference_steps", "guidance_scale", "scheduler", "decoder", "seed", "num_images"):
             updates[self.form[name]] = settings[name]
         updates[self.form["negative_prompt"]] = controls.negative_prompt_for(
             settings["guidance_scale"], value=settings["negative_prompt"]
@@ -110,6 +110,7 @@ class Ask:
             "num_inference_steps": usual.default_steps,
             "guidance_scale": usual.default_guidance,
             "scheduler": accelerator.scheduler if accelerator else checkpoint.default_scheduler,
+            "decoder": "full",
             "seed": RANDOM_SEED,
             "num_images": 1,
         }
@@ -305,6 +306,7 @@ def _build_details(catalogue: Catalogue, checkpoint: Checkpoint, slots: _Slots) 
         slots.add("guidance_scale", controls.build_slider("guidance_scale", checkpoint.default_guidance))
         schedulers = controls.scheduler_choices(catalogue)
         slots.add("scheduler", controls.build_choice("scheduler", schedulers, checkpoint.default_scheduler))
+        slots.add("decoder", controls.build_choice("decoder", controls.decoder_choices(), "full"))
     with gr.Accordion("Exact size — width and height", open=False, elem_id="exact-size"):
         slots.add("width", controls.build_size("width", checkpoint))
         slots.add("height", controls.build_size("height", checkpoint))

@@ -123,6 +123,10 @@ def accelerator_choices(catalogue: Catalogue, checkpoint: Checkpoint) -> list[Ch
     return [("None — the model as it is", NO_ACCELERATOR), *((_with_licence(row), row.id) for row in rows)]
 
 
+def decoder_choices() -> list[Choice]:
+    return [("Full — the model's own", "full"), ("Tiny — a fifth of its time", "tiny")]
+
+
 def style_choices(catalogue: Catalogue, checkpoint: Checkpoint) -> list[Choice]:
     return [(row.title, row.id) for row in catalogue.styles_for(checkpoint)]
 

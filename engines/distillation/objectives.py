@@ -41,10 +41,11 @@ class Pair(Protocol[_Heard]):
 
 
 class Objective(Protocol[_Told]):
-    """The loss of one training step."""
+    """What is asked of the student at one training step."""
 
-    def loss(self, pair: Pair[_Told], clean: Tensor, told: _Told, generator: torch.Generator) -> Tensor:
-        """For samples `clean` `(B, …)` of the data and what is `told` of them; differentiable in the adapter alone."""
+    def ask(self, pair: Pair[_Told], clean: Tensor, told: _Told, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The student's answer and the one that is wanted, each `(B, …)`, for samples `clean` of the data and what is
+        `told` of them. The answer is differentiable in the adapter alone; what is wanted carries no gradient."""
         ...
 
 
@@ -78,8 +79,8 @@ class Lcm(Generic[_Told]):
     """Between these, drawn for each sample; as pipelines count."""
     grid: Tensor = field(default_factory=lambda: torch.tensor(lcm_grid()))
 
-    def loss(self, pair: Pair[_Told], clean: Tensor, told: _Told, generator: torch.Generator) -> Tensor:
-        """See `Objective.loss`."""
+    def ask(self, pair: Pair[_Told], clean: Tensor, told: _Told, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """See `Objective.ask`."""
         index = spread_indices(len(self.grid), len(clean), generator)
         start = self.grid[index].to(clean.device)
         end = torch.where(index > 0, self.grid[index - 1], 0).to(clean.device)
@@ -88,7 +89,7 @@ class Lcm(Generic[_Told]):
             guidance = _guidance(self.guidance, len(clean), generator).to(clean.device)
             reached = ddim_step(pair, self.schedule, noisy, start, end, told, guidance)
             wanted = answer(pair, self.schedule, reached, end, told)  # the student's own, its adapter on
-        return pseudo_huber(answer(pair, self.schedule, noisy, start, told) - wanted)
+        return answer(pair, self.schedule, noisy, start, told), wanted
 
 
 @torch.no_grad()
@@ -131,15 +132,15 @@ class Flash(Generic[_Told]):
     """How much of the training is over, in [0, 1]: chooses the phase."""
     solver_steps: int = 16
 
-    def loss(self, pair: Pair[_Told], clean: Tensor, told: _Told, generator: torch.Generator) -> Tensor:
-        """See `Objective.loss`. One starting point and one guidance for the batch."""
+    def ask(self, pair: Pair[_Told], clean: Tensor, told: _Told, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """See `Objective.ask`. One starting point and one guidance for the batch."""
         grid = trailing_timesteps(self.solver_steps)
         begin = int(torch.multinomial(start_shares(self.progress, self.solver_steps), 1, generator=generator))
         start = all_at(grid[begin], clean)
         noisy = _noised(self.schedule, clean, start, grid[0], generator)
         guidance = _guidance(self.guidance, 1, generator).expand(len(clean)).to(clean.device)
         wanted = endpoint(pair, self.schedule, noisy, grid[begin:], told, guidance)
-        return pseudo_huber(answer(pair, self.schedule, noisy, start, told) - wanted)
+        return answer(pair, self.schedule, noisy, start, told), wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +158,8 @@ class OwnPath(Generic[_Told]):
     solver_steps: int = 8
     """Of the teacher from pure noise; from lower on as many fewer as the way is shorter."""
 
-    def loss(self, pair: Pair[_Told], clean: Tensor, told: _Told, generator: torch.Generator) -> Tensor:
-        """See `Objective.loss`. One place on one path, and one guidance for the batch."""
+    def ask(self, pair: Pair[_Told], clean: Tensor, told: _Told, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """See `Objective.ask`. One place on one path, and one guidance for the batch."""
         count = self.counts[int(torch.randint(len(self.counts), (), generator=generator))]
         path = timesteps_on(self.grid, count)
         stop = int(torch.randint(count, (), generator=generator))
@@ -166,7 +167,7 @@ class OwnPath(Generic[_Told]):
         noisy = walk(pair, self.schedule, noise, path[: stop + 1], told, generator)
         guidance = _guidance(self.guidance, 1, generator).expand(len(clean)).to(clean.device)
         wanted = endpoint(pair, self.schedule, noisy, self.down_from(path[stop]), told, guidance)
-        return pseudo_huber(answer(pair, self.schedule, noisy, all_at(path[stop], clean), told) - wanted)
+        return answer(pair, self.schedule, noisy, all_at(path[stop], clean), told), wanted
 
     def down_from(self, start: int) -> tuple[int, ...]:
         """The teacher's timesteps from `start` down, in equal parts."""

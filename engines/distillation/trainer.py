@@ -1,12 +1,13 @@
 """The loop of a distillation: batches in, an adapter out, exact to resume."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from engines.distillation.objectives import Objective
+from engines.distillation.terms import Adversarial, Term, total
 from engines.distillation.unet_pair import Told, UnetPair
 from engines.training.loop import Plan, Taken, Trainee, train
 
@@ -22,6 +23,7 @@ def distil(
     plan: Plan,
     work: Path,
     on_step: Callable[[Trainee, Taken], None] | None = None,
+    terms: Sequence[Term[Told]] = (),
 ) -> None:
     """Train the adapter of `pair` to the end of `plan`, resuming from `work`; leaves its moving average in place.
 
@@ -31,13 +33,14 @@ def distil(
         FloatingPointError: values ran over; `work` holds the last checkpoint before.
     """
     pair.unet.requires_grad_(False)
-    trainee = Trainee(plan, {"lora": pair.lora}, work)
+    judges = {f"term{i}": term.discriminator for i, term in enumerate(terms) if isinstance(term, Adversarial)}
+    trainee = Trainee(plan, {"lora": pair.lora, **judges}, work)
     trainee.resume()
 
     def loss_at(step: int) -> Tensor:
         clean, told = batches(step)
         generator = torch.Generator().manual_seed(plan.seed * 10_000_000 + step)
-        return objective_at(step / plan.steps).loss(pair, clean, told, generator)
+        return total(objective_at(step / plan.steps), terms, pair, clean, told, generator)
 
     for taken in train(trainee, loss_at):
         if on_step is not None:

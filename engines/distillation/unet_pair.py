@@ -1,5 +1,6 @@
 """A UNet as student and teacher in one: with its adapter on, and with it off."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,6 +44,22 @@ class UnetPair:
         plain, prompted = output.float().chunk(2)
         return plain + guidance.view(-1, 1, 1, 1) * (prompted - plain)
 
+    def features(self, noisy: Tensor, timesteps: Tensor, told: Told) -> Tensor:
+        """What the teacher's middle block makes of `noisy`, `(B, C, h, w)`; differentiable in `noisy`."""
+        kept: list[Tensor] = []
+
+        def keep(_: object, inputs: object, output: Tensor) -> None:
+            kept.append(output)
+            raise _Seen  # the way up is of no use here
+
+        handle = self.unet.mid_block.register_forward_hook(keep)
+        try:
+            with self.lora.off(), suppress(_Seen):
+                self._predict(noisy, timesteps, told.prompt, told.time_ids)
+        finally:
+            handle.remove()
+        return kept[0]
+
     def _predict(self, noisy: Tensor, timesteps: Tensor, told: Conditioning, time_ids: Tensor | None) -> Tensor:
         added = None if told.pooled is None else {"text_embeds": told.pooled, "time_ids": time_ids}
         with self._autocast():
@@ -50,6 +67,10 @@ class UnetPair:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.unet.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+class _Seen(Exception):
+    """Ends a call of the UNet in its middle."""
 
 
 def _joined(first: Conditioning, second: Conditioning) -> Conditioning:

@@ -18,6 +18,7 @@ FLAGS = {
     "width": ("--width", "PX"),
     "height": ("--height", "PX"),
     "accelerator": ("--accelerator", "ID"),
+    "decoder": ("--decoder", "ID"),
     "num_inference_steps": ("--steps", "N"),
     "guidance_scale": ("--guidance", "X"),
     "scheduler": ("--sampler", "ID"),
@@ -136,7 +137,7 @@ def _add_flash(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
     """The names of the values are those of `FlashRequest`."""
     given: dict[str, Any] = {"default": argparse.SUPPRESS}
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="One or more, each in quotes.")
-    for field in ("checkpoint", "accelerator", "width", "height", "seed", "negative_prompt"):
+    for field in ("checkpoint", "accelerator", "decoder", "width", "height", "seed", "negative_prompt"):
         name, metavar = FLAGS[field]
         kind = _number if bounds(field)[0] is not None else str
         parser.add_argument(name, dest=field, metavar=metavar, type=kind, help=_help(field, catalogue), **given)

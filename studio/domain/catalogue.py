@@ -248,6 +248,7 @@ class Catalogue(BaseModel):
             guidance_scale=_or(request.guidance_scale, usual.default_guidance),
             scheduler=scheduler.id,
             accelerator=accelerator.id if accelerator else NO_ACCELERATOR,
+            decoder=request.decoder,
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed == RANDOM_SEED else request.seed,
             num_images=request.num_images,
         )

@@ -15,7 +15,7 @@ from engines.pool import PipelinePool
 from engines.schedulers import build_scheduler
 from engines.stable_diffusion import StableDiffusionEngine
 from studio.domain.catalogue import Catalogue
-from studio.domain.errors import Incompatible
+from studio.domain.errors import GenerationFailed, Incompatible
 from studio.domain.request import GenerationRequest, ResolvedRequest
 from studio.settings import PROJECT_ROOT
 from tests.engines.small import save_untrained
@@ -49,6 +49,15 @@ def make(engine: StableDiffusionEngine, recipe: ResolvedRequest, steps: list[Ste
     prompts = (recipe.prompt, recipe.negative_prompt)
     picture = engine.generate(recipe, prompts, cancelled=lambda: False, on_step=seen.append)
     return np.asarray(picture.image, dtype=int)
+
+
+def test_a_checkpoint_without_a_tiny_decoder_says_so_before_it_draws(
+    small_engine: StableDiffusionEngine, catalogue: Catalogue
+) -> None:
+    steps: list[Step] = []
+    with pytest.raises(GenerationFailed, match="Stable Diffusion 1.5 has no tiny decoder.*tiny_vae"):
+        make(small_engine, recipe_of(catalogue, "sd15", decoder="tiny"), steps)
+    assert steps == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from engines.base import Engine, Step
+from engines.base import Engine, Step, unheard
 from engines.devices import cpu_threads
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
+from studio.accelerators import AcceleratorService
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import GenerationFailed, JobCancelled
 from studio.domain.request import GenerationRequest, ResolvedRequest
@@ -66,6 +67,39 @@ def test_plain_diffusers_makes_the_same_picture(engine: Engine, recipe: Resolved
     ours = np.asarray(make(engine, recipe), dtype=int)
     theirs = np.asarray(Image.open(out).convert("RGB"), dtype=int)
     assert np.abs(ours - theirs).max() <= 1
+
+
+TINY_DIFFUSERS = """
+import sys, torch
+from diffusers import AutoencoderTiny, LCMScheduler, StableDiffusionPipeline
+folder, adapter, prompt, out = sys.argv[1:]
+pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+pipe.vae = AutoencoderTiny.from_pretrained(folder + "/tiny_vae", dtype=torch.float32)
+pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+pipe.load_lora_weights(adapter)
+pipe(prompt, num_inference_steps=4, guidance_scale=1.0, width=128, height=128,
+     generator=torch.Generator("cpu").manual_seed(8)).images[0].save(out)
+"""
+
+
+def test_few_steps_with_the_tiny_decoder_are_those_of_plain_diffusers_with_it(
+    engine: Engine, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    folder, accelerator = PROJECT_ROOT / "engines/pocket/weights/pocket-sd15", "flash-pocket-sd15"
+    row = catalogue.accelerator(accelerator)
+    assert row is not None and row.file is not None
+    out = tmp_path / "plain.png"
+    command = [sys.executable, "-c", TINY_DIFFUSERS, str(folder), str(PROJECT_ROOT / row.file), HEART, str(out)]
+    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    asked = GenerationRequest(prompt=HEART, seed=8, accelerator=accelerator, num_inference_steps=4, decoder="tiny")
+    recipe = catalogue.resolve(asked)
+    ready = AcceleratorService(catalogue, tmp_path, offline=True).ready(recipe, never, unheard)
+    assert ready is not None
+    drawn = engine.generate(
+        recipe, (HEART, ""), (ready.adapter,), timesteps=ready.timesteps, cancelled=never, on_step=ignore
+    ).image
+    theirs = np.asarray(Image.open(out).convert("RGB"), dtype=int)
+    assert np.abs(np.asarray(drawn, dtype=int) - theirs).max() <= 1
 
 
 def test_a_recipe_makes_the_same_bytes_whatever_came_before(engine: Engine, recipe: ResolvedRequest) -> None:

@@ -11,6 +11,7 @@ from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
 from studio.domain.events import Cancelled, Finished, ImageReady, Progress
 from studio.domain.flash import FlashRequest, parse_flash, resolve_flash
+from studio.domain.request import DecoderName
 from studio.flash_files import grids, picture_name
 from studio.job import Job
 from studio.services import Services
@@ -129,6 +130,20 @@ def test_defaults_are_two_four_and_eight_steps_beside_thirty(catalogue: Catalogu
         ("s8", "8 steps", 8),
     ]
     assert comparison.columns[1].recipe.accelerator == "flash-sd"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "asked", "decoder"),
+    [("sd15", None, "full"), ("sd15", "tiny", "tiny"), ("pocket-sd21", None, "tiny"), ("pocket-sd21", "full", "full")],
+)
+def test_few_steps_have_the_decoder_asked_for_and_the_baseline_the_models_own(
+    catalogue: Catalogue, checkpoint: str, asked: DecoderName | None, decoder: str
+) -> None:
+    request = FlashRequest(prompts=("a fox",), checkpoint=checkpoint, decoder=asked)
+    baseline, *few = resolve_flash(request, catalogue).columns
+    assert baseline.recipe.decoder == "full"
+    assert {column.recipe.decoder for column in few} == {decoder}
+    assert all(("tiny decoder" in column.title) == (decoder == "tiny") for column in few)
 
 
 def test_the_command_line_draws_writes_and_tells(cli: Cli, swift: Path, tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_settings_of_a_written_png_are_the_recipe(tmp_path: Path) -> None:
         assert read_settings(path, CATALOGUE).request == made.as_request()
 
 
+def test_a_tiny_decoder_is_told_as_a1111_does_and_read_from_it() -> None:
+    assert "VAE Decoder" not in infotext(record(made=recipe()), CATALOGUE)
+    told = infotext(record(made=recipe(decoder="tiny")), CATALOGUE)
+    assert parse_infotext(told)["VAE Decoder"] == "TAESD"
+    assert request_from_infotext(told, CATALOGUE).request.decoder == "tiny"
+    assert request_from_infotext(A1111_TEXT, CATALOGUE).request.decoder == "full"
+
+
 def test_the_whole_record_comes_back(tmp_path: Path) -> None:
     image = picture()
     made = record(pixels_sha256=pixels_sha256(image), is_starred=True)

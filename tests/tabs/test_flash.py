@@ -121,6 +121,8 @@ def test_another_model_brings_its_accelerators(tab: FlashTab) -> None:
     updates = tab.on_model("sdxl", "lcm-sd15")
     assert [value for _, value in updates[tab.form["accelerator"]].choices] == ["flash-sdxl", "lcm-sdxl", "hyper-sdxl"]
     assert updates[tab.form["baseline_guidance"]] == 6.0
+    assert updates[tab.form["decoder"]] == "full"
+    assert tab.on_model("pocket-sdxl", None)[tab.form["decoder"]] == "tiny"
 
 
 def test_all_files_come_in_one(tab: FlashTab, drawn: Callable[[str, int], str]) -> None:

@@ -114,11 +114,9 @@ def begin(recipe: Recipe, work: Path, options: argparse.Namespace) -> Parts:
     return Parts(recipe=recipe, vae=vae, unet=unet, reader=reader)
 
 
-def _tiny_autoencoder(
-    options: argparse.Namespace, parts: Parts, data: LatentSet, work: Path
-) -> AutoencoderTiny | None:
+def _tiny_autoencoder(options: argparse.Namespace, parts: Parts, data: LatentSet, work: Path) -> AutoencoderTiny | None:
     if options.tiny_steps:
-        plan = Plan(name="tiny", steps=options.tiny_steps, learning_rate=2e-3, ema_decay=0.995, seed=options.seed)
+        plan = Plan(name="tiny", steps=options.tiny_steps, learning_rate=5e-3, ema_decay=0.995, seed=options.seed)
         return train_tiny_autoencoder(parts.vae, parts.denoiser, data, work, plan)
     kept = options.start_from and options.start_from / TINY_VAE_FOLDER
     return AutoencoderTiny.from_pretrained(kept) if kept else None

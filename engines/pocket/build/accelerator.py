@@ -17,6 +17,7 @@ from torch import Tensor
 from engines.devices import DTYPES, choose_device
 from engines.distillation.objectives import Flash, Lcm, Objective, OwnPath
 from engines.distillation.reading import whole_picture
+from engines.distillation.terms import Adversarial, Discriminator, DistributionMatching, Term
 from engines.distillation.trainer import Batches, distil
 from engines.distillation.unet_pair import Told, UnetPair
 from engines.pocket.accuracy import GUIDANCE
@@ -46,6 +47,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the finished adapter, a .safetensors file")
     parser.add_argument("--objective", choices=GRIDS, default="lcm")
     parser.add_argument("--start", type=Path, help="the checkpoint (lora.pt) of another objective to begin with")
+    parser.add_argument("--distribution-matching", type=float, default=0.0, help="weight of this term; 0: without")
+    parser.add_argument("--adversarial", type=float, default=0.0, help="weight of this term; 0: without")
     parser.add_argument("--guidance", type=float, nargs=2, default=(GUIDANCE, GUIDANCE), metavar=("LOW", "HIGH"))
     parser.add_argument("--reach", choices=REACHES, default="all", help="which layers are changed")
     parser.add_argument("--rank", type=int, default=16)
@@ -87,7 +90,8 @@ def build(options: argparse.Namespace) -> None:
         warmup=min(200, options.steps // 10),
         ema_decay=0.995,
     )
-    distil(pair, partial(_objective, options), batches, plan, work)
+    terms = _terms(options, parts.unet.config.block_out_channels[-1])
+    distil(pair, partial(_objective, options), batches, plan, work, terms=terms)
     out = options.out or WEIGHTS / "accelerators" / f"flash-{recipe.id}.safetensors"
     factors = shrunk(lora.factors(), int(options.max_mb * 1e6 / FLOAT16_BYTES))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -116,9 +120,20 @@ def _objective(options: argparse.Namespace, progress: float) -> Objective[Told]:
     return Lcm(schedule=noise_schedule(), guidance=guidance)
 
 
+def _terms(options: argparse.Namespace, channels: int) -> list[Term[Told]]:
+    terms: list[Term[Told]] = []
+    if weight := options.distribution_matching:
+        guidance = sum(options.guidance) / 2
+        terms.append(DistributionMatching(schedule=noise_schedule(), guidance=guidance, weight=weight))
+    if weight := options.adversarial:
+        terms.append(Adversarial(schedule=noise_schedule(), discriminator=Discriminator(channels), weight=weight))
+    return terms
+
+
 def _batches(parts: Parts, recipe: Recipe, options: argparse.Namespace, work: Path) -> Batches:
     size, seed, count = recipe.size_px, options.seed, options.batch_size
-    if options.objective == "own_path":  # it goes by the prompts alone
+    is_own = options.objective == "own_path" and not options.adversarial
+    if is_own:  # it goes by the prompts alone
         scenes = tuple(scene_at(seed, index) for index in range(options.scenes))
         shape = (count, parts.unet.config.in_channels, size // 8, size // 8)
         data = LatentSet(scenes=scenes, latents=torch.zeros(shape), seed=seed, size=size)
@@ -128,7 +143,6 @@ def _batches(parts: Parts, recipe: Recipe, options: argparse.Namespace, work: Pa
     def batch(step: int) -> tuple[Tensor, Told]:
         rng = np.random.default_rng([seed, 7, step])
         picks = rng.choice(len(data.scenes), size=count, p=data.shares)
-        is_own = options.objective == "own_path"
         clean = data.latents if is_own else data.latents[torch.from_numpy(picks)].float()
         told = Told(
             prompt=parts.reader.read([paraphrase(data.scenes[i], rng) for i in picks]),

@@ -4,7 +4,6 @@ A training step that gives few-step sampling puts nearly every sample on one of 
 teacher leaves about half of them between. The steps trained here are those that train pictures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -20,55 +19,15 @@ from engines.distillation.objectives import (
     answer,
     ddim_step,
     endpoint,
-    pseudo_huber,
     start_shares,
 )
 from engines.distillation.sampling import draw_few
-from engines.training.diffusion import NoiseSchedule
+from engines.distillation.terms import total
 from studio.domain.catalogue import PredictionType
 from studio.domain.timesteps import lcm_timesteps, trailing_timesteps
+from tests.engines.distillation.toy import CONFIG, SCHEDULE, SPREAD, TwoPoints, points
 
-CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-SCHEDULE = NoiseSchedule.of(CONFIG)
-SPREAD = 0.05
 TRAINING_STEPS, BATCH = 6000, 256
-
-
-class Residual(nn.Module):
-    """A small network on x and t that begins as nothing: what an adapter is to a UNet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
-
-    def forward(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        alpha, sigma = SCHEDULE.alpha_sigma(timesteps, noisy)
-        time = timesteps.float().view(-1, 1) / 1000
-        inputs = (noisy, alpha, sigma, time, alpha * noisy / sigma.square().clamp_min(0.05), torch.tanh(4 * noisy))
-        return self.layers(torch.cat(inputs, dim=1))
-
-
-@dataclass
-class TwoPoints:
-    """The exact prediction for ½·N(-1, 0.05²) + ½·N(1, 0.05²), and a student that may differ from it."""
-
-    prediction_type: PredictionType = "epsilon"
-    residual: Residual = field(default_factory=Residual)
-
-    def exact(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        alpha, sigma = SCHEDULE.alpha_sigma(timesteps, noisy)
-        variance = (alpha * SPREAD).square() + sigma.square()
-        score = (alpha * torch.tanh(alpha * noisy / variance) - noisy) / variance
-        clean = (noisy + sigma.square() * score) / alpha
-        return SCHEDULE.target(noisy, clean, timesteps, self.prediction_type)
-
-    def student(self, noisy: Tensor, timesteps: Tensor, told: None) -> Tensor:
-        return self.exact(noisy, timesteps) + self.residual(noisy, timesteps)
-
-    def teacher(self, noisy: Tensor, timesteps: Tensor, told: None, guidance: Tensor) -> Tensor:
-        return self.exact(noisy, timesteps)
 
 
 class TargetWithoutAdapter(TwoPoints):
@@ -83,16 +42,11 @@ class TargetWithoutAdapter(TwoPoints):
 class Naive:
     """Regression on the teacher's prediction at the same timestep."""
 
-    def loss(self, pair: Pair[None], clean: Tensor, told: None, generator: torch.Generator) -> Tensor:
+    def ask(self, pair: Pair[None], clean: Tensor, told: None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         timesteps = torch.randint(len(SCHEDULE), (len(clean),), generator=generator)
         noisy = SCHEDULE.noised(clean, torch.randn(clean.shape, generator=generator), timesteps)
         wanted = pair.teacher(noisy, timesteps, None, torch.ones(len(clean)))
-        return pseudo_huber(pair.student(noisy, timesteps, None) - wanted)
-
-
-def points(count: int, generator: torch.Generator) -> Tensor:
-    signs = torch.randint(2, (count, 1), generator=generator) * 2.0 - 1
-    return signs + SPREAD * torch.randn(count, 1, generator=generator)
+        return pair.student(noisy, timesteps, None), wanted
 
 
 def distilled(pair: TwoPoints, objective: Callable[[float], Objective[None]]) -> TwoPoints:
@@ -102,7 +56,7 @@ def distilled(pair: TwoPoints, objective: Callable[[float], Objective[None]]) ->
     optimizer = torch.optim.AdamW(pair.residual.parameters(), lr=2e-3, weight_decay=0.0)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, TRAINING_STEPS)
     for step in range(TRAINING_STEPS):
-        loss = objective(step / TRAINING_STEPS).loss(pair, points(BATCH, generator), None, generator)
+        loss = total(objective(step / TRAINING_STEPS), (), pair, points(BATCH, generator), None, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -197,13 +151,13 @@ def test_what_is_wanted_moves_with_the_adapter_and_carries_no_gradient() -> None
     pair, generator = TwoPoints(), torch.Generator()
 
     def loss() -> Tensor:
-        return lcm(0).loss(pair, points(64, generator.manual_seed(4)), None, generator)
+        return total(lcm(0), (), pair, points(64, generator.manual_seed(4)), None, generator)
 
     before = loss()
     nn.init.constant_(pair.residual.layers[-1].bias, 0.1)
     with_target = loss()
     faulty = TargetWithoutAdapter(residual=pair.residual)
-    fixed = lcm(0).loss(faulty, points(64, generator.manual_seed(4)), None, generator)
+    fixed = total(lcm(0), (), faulty, points(64, generator.manual_seed(4)), None, generator)
     assert not torch.isclose(with_target, fixed) and not torch.isclose(with_target, before)
 
 
