@@ -4,7 +4,6 @@
 folder with `.part` behind its name; each is checked against the hash that the hub states, then the folder is renamed.
 """
 
-import errno
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 from huggingface_hub import try_to_load_from_cache
 
+from engines.disk import DISK_FULL, not_stored
 from engines.hub import Hub, HubFile, Watch, offline_failure
 from engines.hub_files import INDEX_NAME, Source, Unusable, Wanted, choose, choose_part, parts_of
 from studio.domain.errors import DownloadFailed, JobCancelled, StorageFailed
@@ -32,9 +32,6 @@ LOCK_TRIES = 25
 """Times POLL_S: longer than a download that was left to its time limit goes on."""
 MARGIN_BYTES = 500_000_000
 """What a download leaves free on the disk."""
-
-_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,17 +353,7 @@ class _Fetch:
             raise self._not_stored(error) from error
 
     def _not_stored(self, error: OSError) -> StorageFailed:
-        if error.errno in _DISK_FULL:
-            return self._too_full()
-        if error.errno in _READ_ONLY:
-            return StorageFailed(
-                f"The folder {self.folder.parent.name!r} cannot be written.",
-                "Give yourself write permission, or choose another data folder (FLASH_STUDIO_DATA_DIR).",
-            )
-        return StorageFailed(
-            f"{self.title} could not be stored: {error.strerror or 'the system does not say why'}.",
-            "Check the disk that holds the data folder, then try again.",
-        )
+        return self._too_full() if error.errno in DISK_FULL else not_stored(error, self.title, self.folder.parent)
 
     def _needed(self) -> int:
         return self._total - sum(self._have.values()) + MARGIN_BYTES

@@ -78,6 +78,15 @@ class Watch:
             raise JobCancelled
         self._heard_at = time.monotonic()
 
+    def pause(self, seconds: float) -> None:
+        """Wait before the hub is asked again.
+
+        Raises:
+            JobCancelled: nobody waits any more.
+        """
+        if self.stop.wait(seconds):
+            raise JobCancelled
+
     def is_silent(self) -> bool:
         """Whether it is time to give up."""
         return time.monotonic() - self._heard_at > (STALL_S if self.is_flowing else FIRST_ANSWER_S)
@@ -87,9 +96,9 @@ class Hub:
     """The hub at `endpoint` (None for the usual one), for one download that `watch` looks after."""
 
     def __init__(self, endpoint: str | None, watch: Watch) -> None:
-        self._api = HfApi(endpoint=endpoint)
+        self.api = HfApi(endpoint=endpoint)
         self.watch = watch
-        self._host = urlsplit(self._api.endpoint).hostname
+        self.host = urlsplit(self.api.endpoint).hostname
 
     def files(self, hub_id: str, revision: str | None = None) -> dict[str, HubFile]:
         """Every file of a repository by its path, at one commit.
@@ -98,8 +107,8 @@ class Hub:
             Unusable: the repository or the revision is gone.
         """
         try:
-            info = self._patiently(
-                lambda: self._api.model_info(hub_id, revision=revision, files_metadata=True, timeout=FIRST_ANSWER_S)
+            info = self.patiently(
+                lambda: self.api.model_info(hub_id, revision=revision, files_metadata=True, timeout=FIRST_ANSWER_S)
             )
         except GatedRepoError:
             raise
@@ -110,7 +119,7 @@ class Hub:
         return {
             file.rfilename: HubFile(
                 path=file.rfilename,
-                url=hf_hub_url(hub_id, file.rfilename, revision=info.sha, endpoint=self._api.endpoint),
+                url=hf_hub_url(hub_id, file.rfilename, revision=info.sha, endpoint=self.api.endpoint),
                 size=file.size,
                 digest=file.lfs.sha256 if file.lfs else file.blob_id,
                 is_lfs=file.lfs is not None,
@@ -123,11 +132,11 @@ class Hub:
         """What a small JSON file says."""
 
         def ask() -> Any:
-            response = get_session().get(file.url, headers=_headers(), timeout=FIRST_ANSWER_S)
+            response = get_session().get(file.url, headers=request_headers(), timeout=FIRST_ANSWER_S)
             hf_raise_for_status(response)
             return response.json()
 
-        return self._patiently(ask)
+        return self.patiently(ask)
 
     def complete(self, file: HubFile, partial: Path, on_bytes: Callable[[int], None]) -> None:
         """Add to `partial` what it lacks of `file`; `on_bytes` hears how long it is by now.
@@ -135,13 +144,13 @@ class Hub:
         Raises:
             OSError: the disk is full or cannot be written; what was written stays.
         """
-        self._patiently(lambda: self._stream(file, partial, on_bytes))
+        self.patiently(lambda: self._stream(file, partial, on_bytes))
 
     def _stream(self, file: HubFile, partial: Path, on_bytes: Callable[[int], None]) -> None:
         at = partial.stat().st_size if partial.exists() else 0
         if at >= file.size:
             return
-        headers = {**_headers(), "Range": f"bytes={at}-"} if at else _headers()
+        headers = {**request_headers(), "Range": f"bytes={at}-"} if at else request_headers()
         with get_session().stream("GET", file.url, headers=headers, timeout=FIRST_ANSWER_S) as response:
             hf_raise_for_status(response)
             with partial.open("ab") as out:
@@ -173,7 +182,7 @@ class Hub:
                 digest.update(block)
         return digest.hexdigest() == file.digest
 
-    def _patiently(self, ask: Callable[[], _T]) -> _T:
+    def patiently(self, ask: Callable[[], _T]) -> _T:
         """Ask again until somebody who waits for the answer gives up."""
         pause = _FIRST_PAUSE_S
         while True:
@@ -189,9 +198,8 @@ class Hub:
                 self.watch.heard()
                 return answer
             # Not the error itself: its text may hold a signed address.
-            logger.info("%s: %s, asking again", self._host, type(self.watch.trouble).__name__)
-            if self.watch.stop.wait(pause):
-                raise JobCancelled
+            logger.info("%s: %s, asking again", self.host, type(self.watch.trouble).__name__)
+            self.watch.pause(pause)
             pause = min(2 * pause, FIRST_ANSWER_S)
 
     def unanswered(self, title: str) -> DownloadFailed:
@@ -199,11 +207,11 @@ class Hub:
         trouble = self.watch.trouble
         if isinstance(trouble, HfHubHTTPError):
             return DownloadFailed(
-                f"{title} could not be fetched: {self._host} answers {trouble.response.status_code}.",
+                f"{title} could not be fetched: {self.host} answers {trouble.response.status_code}.",
                 "Try again in a few minutes; what has arrived is kept.",
             )
         return DownloadFailed(
-            f"{title} could not be fetched: {self._host} does not answer.",
+            f"{title} could not be fetched: {self.host} does not answer.",
             "Check the connection, then try again; what has arrived is kept.",
         )
 
@@ -223,18 +231,18 @@ class Hub:
             raise offline_failure(title, instead) from error
         except ValueError as error:
             raise DownloadFailed(
-                f"{title} could not be fetched: what {self._host} answers is not from the hub.",
+                f"{title} could not be fetched: what {self.host} answers is not from the hub.",
                 "A login page or a proxy may be in between: open the hub in a browser, then try again.",
             ) from error
 
     def _refused(self, title: str, instead: str, status: int) -> DownloadFailed:
         if status in _FORBIDDEN:
             return DownloadFailed(
-                f"{self._host} does not let you read {title}: it answers {status}.",
+                f"{self.host} does not let you read {title}: it answers {status}.",
                 "Log in anew with `hf auth login`, or without an account log out with `hf auth logout`.",
             )
         return DownloadFailed(
-            f"{title} could not be fetched: {self._host} answers {status}.",
+            f"{title} could not be fetched: {self.host} answers {status}.",
             f"Try again later, or {instead}.",
         )
 
@@ -253,6 +261,6 @@ def _sync(out: BufferedWriter, at: int) -> int:
     return at
 
 
-def _headers() -> dict[str, str]:
+def request_headers() -> dict[str, str]:
     """Who asks, and that bytes come as they are: a range of compressed ones would be a range of something else."""
     return {**build_hf_headers(), "Accept-Encoding": "identity"}

@@ -36,7 +36,7 @@ class Settings(BaseModel):
         description="own: the engine works in a process that can fail alone; auto: behind the page, not elsewhere.",
     )
     max_queued: int = Field(default=100, ge=1, description="Jobs that may wait at once.")
-    offline: bool = Field(default=False, description="Never ask the hub for weights.")
+    offline: bool = Field(default=False, description="Never ask the hub for anything.")
 
     @property
     def images_dir(self) -> Path:
@@ -55,6 +55,11 @@ class Settings(BaseModel):
     def accelerators_dir(self) -> Path:
         """Accelerators, downloaded or dropped here by hand."""
         return self.data_dir / "accelerators"
+
+    @property
+    def datasets_dir(self) -> Path:
+        """Pictures and captions of data sets of the hub, a folder for each."""
+        return self.data_dir / "datasets"
 
     @property
     def runs_dir(self) -> Path:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import IO
 
 from engines.failures import is_out_of_memory
+from engines.hub_datasets import fetch_dataset
 from studio.checkpoints import OwnCheckpoints
 from studio.dataset_files import read_dataset
 from studio.domain.catalogue import Catalogue
 from studio.domain.distillation import DistillationPlan
 from studio.domain.errors import OutOfMemory, StudioError
-from studio.domain.run_events import Broken, RunEvent, line_of
+from studio.domain.run_events import Broken, Preparing, RunEvent, line_of
 from studio.domain.run_files import EVENTS, PLAN
 from studio.services import CATALOGUE_PATH, load_pool
 from studio.settings import Settings
@@ -80,7 +81,7 @@ def train(folder: Path, settings: Settings, line: Line) -> None:
         StudioError: it cannot go on.
     """
     plan = DistillationPlan.model_validate_json((folder / PLAN).read_bytes())
-    items = [(item.path, item.caption) for item in read_dataset(Path(plan.folder)).items] if plan.folder else []
+    items = _items(plan, settings, line)
     catalogue = Catalogue.load(CATALOGUE_PATH)
     OwnCheckpoints(settings.models_dir, catalogue).refresh()
     pool = load_pool(settings)
@@ -96,6 +97,23 @@ def train(folder: Path, settings: Settings, line: Line) -> None:
         except Stopped:
             distillation.export()
             raise
+
+
+def _items(plan: DistillationPlan, settings: Settings, line: Line) -> list[tuple[Path, str]]:
+    """The pictures and captions of a plan whose source are files; those of the hub are fetched first."""
+    if plan.source not in ("folder", "hub"):
+        return []
+    folder = Path(plan.folder)
+    if plan.source == "hub":
+        folder = fetch_dataset(
+            plan.dataset,
+            plan.num_pictures,
+            settings.datasets_dir,
+            offline=settings.offline,
+            on_progress=lambda done, total: line.tell(Preparing(done=done, total=total)),
+            check=line.check,
+        )
+    return [(item.path, item.caption) for item in read_dataset(folder).items]
 
 
 def main() -> None:

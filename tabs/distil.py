@@ -68,7 +68,7 @@ class DistilPanel:
         """Inputs: form and token. Outputs: the new run, or the error."""
         values = self.form.values(data)
         values["captions"] = tuple(lines_of(values.get("captions")))
-        values["folder"] = str(values.get("folder") or "").strip()
+        values |= {field: str(values.get(field) or "").strip() for field in ("folder", "dataset")}
         try:
             run = self.services.distillation.submit(
                 parse_distillation({"name": "", **values}), visitor_of(data[self.flash.token]) or "local"
@@ -240,6 +240,10 @@ def _build_what(services: Services) -> dict[str, Component]:
             info="With a text file of the same name beside each, images/ and captions/, or metadata.jsonl. A pocket "
             "model needs none: it learns from scenes that the studio draws.",
         ),
+        "dataset": gr.Textbox(
+            label="Or a data set of the Hugging Face hub", max_lines=1, elem_id="distil-dataset",
+            placeholder="owner/name", info="The first so many of its pictures with captions, see More.",
+        ),
         "captions": gr.Textbox(
             label="Or captions, one a line", lines=2, max_lines=6, elem_id="distil-captions",
             info="The model then learns from its own pictures of them.",
@@ -275,7 +279,10 @@ _NUMBERS = {
 }  # fmt: skip
 """Fields of the request that are numbers, and the decimals that they take (None: any)."""
 _MORE_WORDS = {
-    "num_pictures": ("Pictures", "How many of its own it learns from, or scenes; a folder brings its own number."),
+    "num_pictures": (
+        "Pictures",
+        "How many of its own, of a data set, or scenes; a folder brings its own number.",
+    ),
     "seed": ("Seed", "The same seed and settings give the same accelerator."),
 }
 

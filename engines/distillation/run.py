@@ -67,8 +67,8 @@ class _Pace:
 
 
 class Distillation:
-    """One run in `folder`, begun or gone on with. `items` are the pictures and captions of a plan that has a folder;
-    `dtype` is what the UNet's matrix products compute in."""
+    """One run in `folder`, begun or gone on with. `items` are the pictures and captions of a plan whose source are
+    files; `dtype` is what the UNet's matrix products compute in."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Distillation:
 
     def _source(self) -> PictureSource:
         plan, vae, weights = self._plan, self._pipeline.vae, self._loaded.sha256
-        if plan.source == "folder":
+        if plan.source in ("folder", "hub"):
             return FolderPictures(vae=vae, weights=weights, items=self._items, size=plan.size, is_sdxl=self._is_sdxl)
         if plan.source == "scenes":
             return ScenePictures(

@@ -9,6 +9,7 @@ from studio.domain.distillation import DistillationPlan, label
 DISTIL_FLAGS = {
     "checkpoint": ("--model", "ID"),
     "folder": ("--data", "FOLDER"),
+    "dataset": ("--dataset", "OWNER/NAME"),
     "captions": ("--captions", "FILE"),
     "num_pictures": ("--pictures", "N"),
     "objective": ("--objective", "ID"),
@@ -24,8 +25,9 @@ DISTIL_FLAGS = {
 """Field of the request → its flag and what stands for the value in the help."""
 _SAID = {
     "folder": "A folder of pictures with captions: text files beside them, images/ and captions/, or metadata.jsonl.",
+    "dataset": "A data set of the Hugging Face hub by its id: the first of its pictures, as many as --pictures says.",
     "captions": "A text file, a caption a line: without pictures, the model learns from its own.",
-    "num_pictures": "How many pictures of its own it learns from, or scenes a pocket model does.",
+    "num_pictures": "How many pictures of its own it learns from, or of the data set, or scenes a pocket model does.",
     "reach": "Which layers change: attention, attention_and_feed_forward or all (all).",
     "seed": "The same seed and settings give the same accelerator (0).",
 }

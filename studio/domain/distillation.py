@@ -1,10 +1,11 @@
 """Distilling an accelerator: what a person asks for, and the fully decided run that comes of it."""
 
+import re
 import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
@@ -13,8 +14,9 @@ from studio.domain.timesteps import Grid
 
 ObjectiveId = Literal["lcm", "own_path", "flash"]
 Reach = Literal["attention", "attention_and_feed_forward", "all"]
-Source = Literal["scenes", "folder", "captions"]
-"""What the student sees noised: scenes of the pocket world, pictures of one's own, or the teacher's own pictures."""
+Source = Literal["scenes", "folder", "captions", "hub"]
+"""What the student sees noised: scenes of the pocket world, pictures of one's own, the teacher's own pictures, or those
+of a data set of the Hugging Face hub."""
 
 FEW_STEPS = (2, 4, 8)
 """Numbers of steps that a distilled adapter is made for, and is looked at with."""
@@ -23,6 +25,18 @@ GRIDS: Mapping[ObjectiveId, Grid] = {"lcm": "lcm", "own_path": "lcm", "flash": "
 OBJECTIVE_TITLES: Mapping[ObjectiveId, str] = {"own_path": "LCM, then its own path", "lcm": "LCM", "flash": "Flash"}
 MAX_CAPTIONS = 100_000
 _POCKET_PICTURES, _LARGE_PICTURES = 4000, 1000
+_SOURCES = {"folder": "a folder of pictures", "dataset": "a data set of the hub", "captions": "captions"}
+"""Fields of the request that exclude each other, in words."""
+_HUB_NAME = r"\b[\w.-]{1,96}\b"
+_HUB_ID = re.compile(rf"(?!.*(--|\.\.)){_HUB_NAME}/{_HUB_NAME}(?<!\.git)", re.ASCII)
+"""By the hub's own rules, with the owner always named."""
+
+
+def _hub_id(text: str) -> str:
+    if text and not _HUB_ID.fullmatch(text):
+        raise ValueError("no id of the hub")
+    return text
+
 
 Name = Annotated[
     str,
@@ -68,6 +82,14 @@ LearningRate = Annotated[
     float,
     Field(gt=0, le=0.1, title="How fast it learns — learning rate", description="Too fast, and pictures fall apart."),
 ]
+HubDataset = Annotated[
+    str,
+    AfterValidator(_hub_id),
+    Field(
+        title="A data set of the Hugging Face hub",
+        description="Its id, owner/name: the first so many of its pictures and captions.",
+    ),
+]
 LookEvery = Annotated[
     int,
     Field(
@@ -84,13 +106,14 @@ class _Frozen(BaseModel):
 
 
 class DistillationRequest(_Frozen):
-    """What was asked. `None` means whatever suits the checkpoint. Without `folder` and `captions` a pocket model is
-    taught on scenes that the studio draws; any other needs one of them."""
+    """What was asked. `None` means whatever suits the checkpoint. Without `folder`, `dataset` and `captions` a pocket
+    model is taught on scenes that the studio draws; any other needs one of them."""
 
     name: Name
     checkpoint: str | None = None
     objective: Objective = "own_path"
     folder: Annotated[str, Field(max_length=4000)] = ""
+    dataset: HubDataset = ""
     captions: Annotated[tuple[str, ...], Field(max_length=MAX_CAPTIONS)] = ()
     num_pictures: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     guidance_scale: Guidance | None = None
@@ -111,9 +134,10 @@ class DistillationPlan(_Frozen):
     objective: Objective
     source: Source
     folder: str
+    dataset: HubDataset = ""
     captions: tuple[str, ...]
     num_pictures: int
-    """Of scenes, or of the teacher's own; a folder counts for itself."""
+    """Of scenes, of the teacher's own, or the first of a data set of the hub; a folder counts for itself."""
     size: int
     """Width and height in pixels."""
     guidance_scale: Guidance
@@ -141,6 +165,12 @@ def parse_distillation(values: Mapping[str, Any]) -> DistillationRequest:
             raise InvalidRequest(
                 "The accelerator has no name, or one of more than 80 characters.", "Give it a short one.", "name"
             ) from None
+        if field == "dataset":
+            raise InvalidRequest(
+                f"{reprlib.repr(values.get(field))} is no id of a data set on the Hugging Face hub.",
+                "Give it as its page does: owner/name.",
+                field,
+            ) from None
         raise InvalidRequest(
             f"{label(field)} is {reprlib.repr(values.get(field))}, which does not work: {problem['msg'].lower()}.",
             "",
@@ -154,11 +184,12 @@ def resolve_distillation(request: DistillationRequest, catalogue: Catalogue) -> 
     Raises:
         InvalidRequest: a checkpoint that is not in the catalogue, or nothing to teach it on.
     """
-    if request.folder and request.captions:
+    given = [(field, what) for field, what in _SOURCES.items() if getattr(request, field)]
+    if len(given) > 1:
         raise InvalidRequest(
-            "Both a folder of pictures and captions are given.",
+            f"Both {given[0][1]} and {given[1][1]} are given.",
             "Give one: pictures bring their own captions.",
-            "captions",
+            given[1][0],
         )
     try:
         checkpoint = catalogue.checkpoint(request.checkpoint or catalogue.default_checkpoint)
@@ -172,7 +203,7 @@ def resolve_distillation(request: DistillationRequest, catalogue: Catalogue) -> 
             "look_every": look_every(values["num_steps"]),
             **values,
             "checkpoint": checkpoint.id,
-            "source": _source(request.folder, captions, checkpoint),
+            "source": _source(request, captions, checkpoint),
             "captions": captions,
         }
     )
@@ -188,16 +219,19 @@ def label(field: str) -> str:
     return short_name(DistillationPlan, field)
 
 
-def _source(folder: str, captions: tuple[str, ...], checkpoint: Checkpoint) -> Source:
-    if folder:
+def _source(request: DistillationRequest, captions: tuple[str, ...], checkpoint: Checkpoint) -> Source:
+    if request.folder:
         return "folder"
+    if request.dataset:
+        return "hub"
     if captions:
         return "captions"
     if checkpoint.is_pocket:
         return "scenes"
     raise InvalidRequest(
         f"There is nothing to teach {checkpoint.title} on.",
-        "Give a folder of pictures with captions, or captions alone: the model then learns from its own pictures.",
+        "Give a folder of pictures with captions, a data set of the hub, or captions alone: the model then learns from "
+        "its own pictures.",
         "folder",
     )
 

@@ -5,7 +5,7 @@ StudioError                 message: what was got and what was expected; hint: w
 ├── NotFound                an image, job, checkpoint or file that is not there
 ├── Incompatible            two things that are fine alone and cannot work together
 ├── CorruptModel            weights that are damaged, unsafe or not what they claim to be
-├── DownloadFailed          weights that could not be fetched
+├── DownloadFailed          weights or a data set that could not be fetched
 ├── OutOfMemory             the machine has less memory than the work needs
 ├── GenerationFailed        the model made no usable picture (values that are not finite, for example)
 ├── TrainingFailed          a training that cannot go on
@@ -50,7 +50,7 @@ class CorruptModel(StudioError):
 
 
 class DownloadFailed(StudioError):
-    """Weights could not be fetched."""
+    """Weights or a data set could not be fetched."""
 
 
 class OutOfMemory(StudioError):

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 BLOCK = 1 << 15
-_LFS_SUFFIXES = (".safetensors", ".bin", ".ckpt")
+_LFS_SUFFIXES = (".safetensors", ".bin", ".ckpt", ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,14 @@ class Faults:
     flipped: str | None = None
     """The path of a file whose last byte comes changed."""
     ignores_ranges: bool = False
+    foreign_links: bool = False
+    """The rest of a listing is said to be at another host."""
     portal: bool = False
     """A login page answers instead."""
 
 
 class FakeHub:
-    """Repositories are `{"owner/name": {path: contents}}`; a key may end in `@revision`."""
+    """Repositories are `{"owner/name": {path: contents}}`; a key may begin with `datasets/` and end in `@revision`."""
 
     def __init__(self, repositories: Mapping[str, Mapping[str, bytes]]) -> None:
         self.repositories = dict(repositories)
@@ -56,6 +58,18 @@ class FakeHub:
         self.large_bytes = 0
         self.over = threading.Event()
         self.endpoint = ""
+        self.edition = ""
+        """Part of what every commit is named after."""
+        self.page = 1000
+        """Files in one answer of a listing."""
+
+    def commit(self, key: str) -> str:
+        """The commit tells the revisions of a name apart."""
+        return hashlib.sha1(f"{key}{self.edition}".encode()).hexdigest()
+
+    def key(self, commit: str) -> str | None:
+        """The repository and revision whose commit it is."""
+        return next((key for key in self.repositories if self.commit(key) == commit), None)
 
     def large_paths(self) -> list[str]:
         """The large files that were asked for, in order, by their paths."""
@@ -126,8 +140,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(faults.statuses.pop(0) if faults.statuses else faults.status or 0)
         elif path.startswith("/cdn/"):
             self._large(path)
-        elif path.startswith("/api/models/"):
-            self._list(path.removeprefix("/api/models/"))
+        elif path.startswith("/api/datasets/") and "/tree/" in path:
+            self._tree(path.removeprefix("/api/"))
+        elif path.startswith("/api/"):
+            self._list(path.removeprefix("/api/").removeprefix("models/"))
         else:
             self._resolve(path)
 
@@ -138,38 +154,63 @@ class _Handler(BaseHTTPRequestHandler):
             is_known = any(known.partition("@")[0] == name for known in self.hub.repositories)
             self._answer(404, headers={"X-Error-Code": "RevisionNotFound" if is_known else "RepoNotFound"})
             return
-        # The commit tells the revisions of a name apart.
-        commit = hashlib.sha1(key.encode()).hexdigest()
         siblings = [_sibling(name, contents) for name, contents in self.hub.repositories[key].items()]
-        self._answer(200, json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode())
+        answer = {"id": name.removeprefix("datasets/"), "sha": self.hub.commit(key), "siblings": siblings}
+        self._answer(200, json.dumps(answer).encode())
+
+    def _tree(self, path: str) -> None:
+        name, _, commit = path.partition("/tree/")
+        key = self.hub.key(commit)
+        if key is None or key.partition("@")[0] != name:
+            self._answer(404, headers={"X-Error-Code": "RevisionNotFound"})
+            return
+        start = int(parse_qs(urlsplit(self.path).query).get("cursor", ["0"])[0])
+        end = start + self.hub.page
+        files = sorted(self.hub.repositories[key].items())
+        headers = {}
+        if end < len(files):
+            host = "http://elsewhere.invalid" if self.hub.faults.foreign_links else self.hub.endpoint
+            headers["Link"] = f'<{host}{urlsplit(self.path).path}?recursive=true&cursor={end}>; rel="next"'
+        rows = [{"type": "directory", "path": "folder", "oid": "0" * 40, "size": 0}] if start == 0 else []
+        rows += [_entry(path, contents) for path, contents in files[start:end]]
+        self._answer(200, json.dumps(rows).encode(), headers)
 
     def _resolve(self, path: str) -> None:
         name, _, rest = path.removeprefix("/").partition("/resolve/")
         commit, _, file = rest.partition("/")
-        keys = [key for key in self.hub.repositories if hashlib.sha1(key.encode()).hexdigest() == commit]
+        key = self.hub.key(commit)
         if name in self.hub.faults.gated:
             self._answer(401, headers={"X-Error-Code": "GatedRepo"})
-        elif not keys or file not in self.hub.repositories[keys[0]]:
+        elif key is None or file not in self.hub.repositories[key]:
             self._answer(404, headers={"X-Error-Code": "EntryNotFound"})
         elif is_large(path):  # as the hub does: large files lie at another host, which must not see the token
             there = self.hub.endpoint.replace("127.0.0.1", "localhost")
             self._answer(302, headers={"Location": f"{there}/cdn/{commit}/{file}?Signature=sealed"})
         else:
-            self._answer(200, self._contents(keys[0], file))
+            contents = self._contents(key, file)
+            part = self._part(len(contents))
+            self._answer(200 if part == slice(0, len(contents)) else 206, contents[part])
 
     def _large(self, path: str) -> None:
         commit, _, file = path.removeprefix("/cdn/").partition("/")
-        key = next(key for key in self.hub.repositories if hashlib.sha1(key.encode()).hexdigest() == commit)
+        key = self.hub.key(commit)
+        assert key is not None
         contents = self._contents(key, file)
-        start = 0
-        if self.headers["Range"] and not self.hub.faults.ignores_ranges:
-            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(contents) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(contents) - 1}/{len(contents)}")
+        part = self._part(len(contents))
+        is_part = part != slice(0, len(contents))
+        self.send_response(206 if is_part else 200)
+        self.send_header("Content-Length", str(part.stop - part.start))
+        if is_part:
+            self.send_header("Content-Range", f"bytes {part.start}-{part.stop - 1}/{len(contents)}")
         self.end_headers()
-        self._pour(contents[start:])
+        self._pour(contents[part])
+
+    def _part(self, size: int) -> slice:
+        """What is asked for of `size` bytes."""
+        if not self.headers["Range"] or self.hub.faults.ignores_ranges:
+            return slice(0, size)
+        first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+        return slice(int(first), int(last) + 1 if last else size)
 
     def _pour(self, contents: bytes) -> None:
         faults = self.hub.faults
@@ -199,6 +240,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _entry(path: str, contents: bytes) -> dict[str, Any]:
+    """A file as a listing of a data set tells of it."""
+    row: dict[str, Any] = {"type": "file", "path": path, "size": len(contents), "oid": blob_id(contents)}
+    if path.endswith(_LFS_SUFFIXES):
+        row["lfs"] = {"oid": hashlib.sha256(contents).hexdigest(), "size": len(contents), "pointerSize": 134}
+    return row
 
 
 def _sibling(path: str, contents: bytes) -> dict[str, Any]:

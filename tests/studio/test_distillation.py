@@ -1,5 +1,6 @@
 """A distillation as its owner meets it: begun, killed, stopped, gone on with, and its adapter in use at once."""
 
+import io
 import json
 import os
 import signal
@@ -15,13 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from engines.base import Engine
+from studio.dataset_files import read_dataset
 from studio.distillation import TRAINING, WAITING, DistillationService
 from studio.domain.catalogue import Catalogue
-from studio.domain.distillation import DistillationRequest, parse_distillation, resolve_distillation
+from studio.domain.distillation import DistillationPlan, DistillationRequest, parse_distillation, resolve_distillation
 from studio.domain.errors import DatasetError, InvalidRequest, NotFound
-from studio.domain.events import Cancelled, Event, Finished, Progress
+from studio.domain.events import Cancelled, Event, Failed, Finished, Progress
 from studio.domain.request import GenerationRequest
-from studio.domain.run_events import Looked, Preparing, Trained, line_of
+from studio.domain.run_events import Looked, Preparing, Trained, event_of, line_of
 from studio.domain.run_files import EVENTS, EXPORTS
 from studio.domain.sampling_rules import RULES_KEY
 from studio.domain.tensors import read_header
@@ -30,6 +32,7 @@ from studio.runs import EventLog, Run
 from studio.services import Services, open_services
 from studio.settings import Settings
 from studio.training_process import TrainingProcess
+from tests.engines.hub import served
 from tests.studio.conftest import Cli
 
 QUICK = {"checkpoint": "pocket-sd15", "num_pictures": 8, "num_steps": 10, "batch_size": 2, "rank": 2, "look_every": 5}
@@ -188,6 +191,39 @@ def test_a_folder_teaches_as_well_and_pictures_that_cannot_be_opened_are_left_ou
     assert job is not None and isinstance(job.wait(timeout=PATIENCE_S), Finished)
 
 
+def test_a_data_set_of_the_hub_is_fetched_by_the_trainings_process_and_teaches_as_well(
+    settings: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served({"datasets/owner/set": pictures_with_a_list(5)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        online = settings.model_copy(update={"offline": False})
+        with open_services(online, engine=EngineHolder(lambda: engine)) as services:
+            request = quick("Hub", dataset="owner/set", num_pictures=3)
+            run = started(services.distillation, request, lambda run: bool(run.looked))
+            assert (run.plan.source, run.plan.dataset, run.plan.num_pictures) == ("hub", "owner/set", 3)
+            told = [event_of(line) for line in (run.folder / EVENTS).read_text().splitlines()]
+            assert told[0] == Preparing(done=1, total=3) and Preparing(done=3, total=3) in told
+            services.distillation.stop(run.id)
+            job = services.distillation.job_of(run)
+            assert job is not None and isinstance(job.wait(timeout=PATIENCE_S), Cancelled)
+    assert len(read_dataset(online.datasets_dir / "owner--set--3").items) == 3
+
+
+def test_a_data_set_that_cannot_be_fetched_is_said(studio: Services) -> None:
+    run = studio.distillation.submit(quick("Offline", dataset="owner/set"))
+    job = studio.distillation.job_of(run)
+    last = job.wait(timeout=PATIENCE_S) if job else None
+    assert isinstance(last, Failed) and "owner/set is not on this machine" in last.message
+
+
+def test_a_plan_from_before_there_were_data_sets_is_read(catalogue: Catalogue) -> None:
+    plan = resolve_distillation(quick("Old", captions=("a",)), catalogue)
+    old = plan.model_dump()
+    del old["dataset"]
+    assert DistillationPlan.model_validate(old) == plan
+
+
 def test_captions_alone_teach_from_the_teachers_own_pictures(studio: Services) -> None:
     captions = ("a red star on a white background", "two blue circles on black")
     run = studio.distillation.submit(quick("Words", captions=captions, num_pictures=4))
@@ -205,6 +241,9 @@ def test_captions_alone_teach_from_the_teachers_own_pictures(studio: Services) -
         ({"checkpoint": "sd15"}, "nothing to teach Stable Diffusion 1.5 on"),
         ({"checkpoint": "gone"}, "no model called 'gone'"),
         ({"folder": "/x", "captions": ("a",)}, "Both a folder of pictures and captions"),
+        ({"folder": "/x", "dataset": "a/b"}, "Both a folder of pictures and a data set of the hub"),
+        ({"dataset": "a/b", "captions": ("a",)}, "Both a data set of the hub and captions"),
+        ({"dataset": "../x"}, "'../x' is no id of a data set on the Hugging Face hub. Give it as its page does"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_begun(
@@ -254,6 +293,24 @@ def test_the_command_line_trains_copies_and_lists(cli: Cli, tmp_path: Path) -> N
     assert code == 0 and "By hand (pocket-sd15): step 10 of 10, best at step" in out
     code, _, err = cli("distil", "--go-on", out.split()[0])
     assert code == 2 and "This run is done." in err
+
+
+def test_the_command_line_names_a_data_set_by_its_id(cli: Cli) -> None:
+    code, _, err = cli("distil", "x", "--model", "pocket-sd15", "--dataset", "cats")
+    assert code == 2 and "'cats' is no id of a data set" in err
+    code, _, err = cli("distil", "x", "--model", "pocket-sd15", "--dataset", "owner/cats", "--pictures", "3")
+    assert code == 1 and "owner/cats is not on this machine and the studio is offline." in err
+
+
+def pictures_with_a_list(count: int) -> dict[str, bytes]:
+    """A data set of the hub in its simplest form."""
+    files: dict[str, bytes] = {}
+    for number in range(count):
+        out = io.BytesIO()
+        Image.new("RGB", (64, 64), (40 * number, 80, 160)).save(out, "PNG")
+        files[f"{number}.png"] = out.getvalue()
+    lines = [json.dumps({"file_name": name, "text": "a red star"}) for name in files]
+    return {**files, "metadata.jsonl": "\n".join(lines).encode()}
 
 
 def picture_that_takes_a_while() -> GenerationRequest:

@@ -64,6 +64,13 @@ def test_what_is_asked_becomes_a_run_in_line(panel: DistilPanel) -> None:
     assert "Next in line" in json.loads(updates[panel.samples])["line"]
 
 
+def test_a_data_set_of_the_hub_is_named_by_its_id(panel: DistilPanel) -> None:
+    updates = panel.on_start(asked(panel, dataset=" owner/set ", num_pictures=12))
+    run = panel.found(updates[panel.run])
+    assert run is not None
+    assert (run.plan.source, run.plan.dataset, run.plan.num_pictures) == ("hub", "owner/set", 12)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -71,6 +78,8 @@ def test_what_is_asked_becomes_a_run_in_line(panel: DistilPanel) -> None:
         ({"num_steps": 1}, "Steps is 1"),
         ({"folder": "/nowhere/at/all"}, "no folder"),
         ({"checkpoint": "sd15"}, "nothing to teach"),
+        ({"dataset": "cats"}, "no id of a data set"),
+        ({"dataset": "owner/cats", "captions": "a fox"}, "Both a data set of the hub and captions"),
     ],
 )
 def test_what_cannot_be_is_said_and_begins_nothing(panel: DistilPanel, values: dict[str, Any], said: str) -> None:
