@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
+from engines.distillation.endpoints import KeptEndpoints
 from engines.distillation.looks import Looker, Question, looked_at
 from engines.distillation.objectives import Flash, Lcm, Objective, OwnPath
 from engines.distillation.pictures import (
@@ -89,6 +91,7 @@ class Distillation:
         self._schedule = NoiseSchedule.of(self._pipeline.scheduler.config)
         self._reader = CaptionReader(self._pipeline)
         self._pair = self._new_pair(dtype)
+        self._endpoints = KeptEndpoints(folder / "endpoints", plan.num_steps)
         self._pace = _Pace()
         self._started = 0.0
         self._best: Looked | None = None
@@ -124,12 +127,16 @@ class Distillation:
                     self._look(looker, taken.step)
 
         try:
-            distil(self._pair, self._objective, self._batches(pictures), training, self._folder, on_step)
+            distil(
+                self._pair, self._objective, self._batches(pictures), training, self._folder, on_step,
+                question_of=self._endpoints.question_of if plan.objective == "flash" else lambda step: step,
+            )  # fmt: skip
         except FloatingPointError as error:
             raise TrainingFailed(
                 f"The numbers ran over: {error}.", "Try a lower learning rate; what was best before is kept."
             ) from error
         self.export()
+        self._endpoints.forget()
 
     def export(self) -> None:
         """Write the best adapter so far in both layouts; nothing where none is better than none."""
@@ -198,10 +205,12 @@ class Distillation:
 
         return batch
 
-    def _objective(self, progress: float) -> Objective[Told]:
+    def _objective(self, step: int) -> Objective[Told]:
+        progress = step / self._plan.num_steps
         guidance = (self._plan.guidance_scale, self._plan.guidance_scale)
         if self._plan.objective == "flash":
-            return Flash(schedule=self._schedule, guidance=guidance, progress=progress)
+            recall = partial(self._endpoints.recall, step)
+            return Flash(schedule=self._schedule, guidance=guidance, progress=progress, recall=recall)
         if self._plan.objective == "own_path" and progress >= LCM_SHARE:
             return OwnPath(schedule=self._schedule, guidance=guidance, grid=GRIDS["own_path"])
         return Lcm(schedule=self._schedule, guidance=guidance)

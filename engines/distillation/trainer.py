@@ -18,16 +18,17 @@ the same batch, or a run that is resumed would not be the run that was stopped."
 
 def distil(
     pair: UnetPair,
-    objective_at: Callable[[float], Objective[Told]],
+    objective_at: Callable[[int], Objective[Told]],
     batches: Batches,
     plan: Plan,
     work: Path,
     on_step: Callable[[Trainee, Taken], None] | None = None,
     terms: Sequence[Term[Told]] = (),
+    question_of: Callable[[int], int] = lambda step: step,
 ) -> None:
     """Train the adapter of `pair` to the end of `plan`, resuming from `work`; leaves its moving average in place.
 
-    `objective_at` is given how much of the training is over, in [0, 1).
+    `objective_at` is given the step. A step has the batch and the random numbers of the one that `question_of` says.
 
     Raises:
         FloatingPointError: values ran over; `work` holds the last checkpoint before.
@@ -38,9 +39,10 @@ def distil(
     trainee.resume()
 
     def loss_at(step: int) -> Tensor:
-        clean, told = batches(step)
-        generator = torch.Generator().manual_seed(plan.seed * 10_000_000 + step)
-        return total(objective_at(step / plan.steps), terms, pair, clean, told, generator)
+        question = question_of(step)
+        clean, told = batches(question)
+        generator = torch.Generator().manual_seed(plan.seed * 10_000_000 + question)
+        return total(objective_at(step), terms, pair, clean, told, generator)
 
     for taken in train(trainee, loss_at):
         if on_step is not None:

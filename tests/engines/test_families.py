@@ -55,7 +55,7 @@ def test_a_checkpoint_without_a_tiny_decoder_says_so_before_it_draws(
     small_engine: StableDiffusionEngine, catalogue: Catalogue
 ) -> None:
     steps: list[Step] = []
-    with pytest.raises(GenerationFailed, match="Stable Diffusion 1.5 has no tiny decoder.*tiny_vae"):
+    with pytest.raises(GenerationFailed, match=r"Stable Diffusion 1\.5 has no tiny decoder.*tiny_vae"):
         make(small_engine, recipe_of(catalogue, "sd15", decoder="tiny"), steps)
     assert steps == []
 

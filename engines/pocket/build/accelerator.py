@@ -111,12 +111,12 @@ def _metadata(recipe: Recipe, options: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def _objective(options: argparse.Namespace, progress: float) -> Objective[Told]:
+def _objective(options: argparse.Namespace, step: int) -> Objective[Told]:
     guidance = tuple(options.guidance)
     if options.objective == "own_path":
         return OwnPath(schedule=noise_schedule(), guidance=guidance, grid=GRIDS[options.objective])
     if options.objective == "flash":
-        return Flash(schedule=noise_schedule(), guidance=guidance, progress=progress)
+        return Flash(schedule=noise_schedule(), guidance=guidance, progress=step / options.steps)
     return Lcm(schedule=noise_schedule(), guidance=guidance)
 
 

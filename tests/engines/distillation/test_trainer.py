@@ -18,7 +18,7 @@ from tests.engines.distillation.making import batch, pair_of
 SCHEDULE = noise_schedule()
 
 
-def lcm(progress: float) -> Objective[Told]:
+def lcm(step: int) -> Objective[Told]:
     return Lcm(schedule=SCHEDULE, guidance=(2.0, 4.0))
 
 
