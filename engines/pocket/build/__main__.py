@@ -23,7 +23,7 @@ from engines.pocket.build.denoiser import train_denoiser
 from engines.pocket.build.latents import LatentSet, cache_latents
 from engines.pocket.build.recipes import RECIPES, Recipe
 from engines.pocket.build.text import Reader, build_tokenizer, pretrain_text_encoder
-from engines.pocket.build.tiny import train_tiny_autoencoder
+from engines.pocket.build.tiny import new_tiny_autoencoder, of_denoiser, train_tiny_autoencoder
 from engines.training.loop import Plan
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,10 @@ def begin(recipe: Recipe, work: Path, options: argparse.Namespace) -> Parts:
 def _tiny_autoencoder(options: argparse.Namespace, parts: Parts, data: LatentSet, work: Path) -> AutoencoderTiny | None:
     if options.tiny_steps:
         plan = Plan(name="tiny", steps=options.tiny_steps, learning_rate=5e-3, ema_decay=0.995, seed=options.seed)
-        return train_tiny_autoencoder(parts.vae, parts.denoiser, data, work, plan)
+        torch.manual_seed(options.seed)
+        tiny = new_tiny_autoencoder()
+        train_tiny_autoencoder(tiny, parts.vae, [of_denoiser(parts.denoiser, data)], work, plan)
+        return tiny
     kept = options.start_from and options.start_from / TINY_VAE_FOLDER
     return AutoencoderTiny.from_pretrained(kept) if kept else None
 

@@ -54,7 +54,7 @@ def save_pipeline(folder: Path, parts: Parts, tiny_vae: AutoencoderTiny | None =
     if tiny_vae is not None:
         tiny_vae.half().save_pretrained(part / TINY_VAE_FOLDER)
     for config in part.glob("*/config.json"):
-        _forget_origin(config)
+        forget_origin(config)
     for path in part.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes files that only their owner can read
     for kept in folder.glob("*.md"):
@@ -89,7 +89,7 @@ def _pipeline_of(parts: Parts) -> DiffusionPipeline:
     return StableDiffusionPipeline(**common, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
 
-def _forget_origin(config: Path) -> None:
+def forget_origin(config: Path) -> None:
     """Take out the folder that a part was once loaded from: it means nothing elsewhere."""
     values = json.loads(config.read_text(encoding="utf-8"))
     if values.pop("_name_or_path", None) is not None:

@@ -1,6 +1,6 @@
 """Train the tiny autoencoder: it decodes previews, and pictures of few steps, in a fifth of the VAE's time or less."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ WIDTH = 16
 """Sixteen numbers of 32 bits fill a register of this kind of processor: 24 channels took three times as long."""
 DECODER_BLOCKS = (4, 4, 2, 0)
 """From the coarsest level to the finest, where a block would cost as much as all the others together."""
-POOL = 4096
+POOL, BATCH = 4096, 8
 READING_WEIGHT, READING_EVERY = 0.1, 4
 """The studio has no use for the encoder; other programs may."""
 
@@ -34,24 +34,27 @@ def new_tiny_autoencoder() -> AutoencoderTiny:
     )
 
 
+Latents = Callable[[np.random.Generator], Tensor]
+"""Draws a batch of scaled latents `(B, 4, h, w)`, as they are to be decoded."""
+
+
 def train_tiny_autoencoder(
-    vae: AutoencoderKL, denoiser: Denoiser, data: LatentSet, work: Path, plan: Plan, batch_size: int = 8
-) -> AutoencoderTiny:
-    """Teach the decoder to draw what the VAE's draws from latents as a denoiser leaves them, and the encoder the way
-    back; resumes.
+    tiny: AutoencoderTiny, vae: AutoencoderKL, sources: Sequence[Latents], work: Path, plan: Plan, pictures: int = POOL
+) -> None:
+    """Teach the decoder of `tiny` to draw what that of `vae` draws from `pictures` latents of the `sources`, taken in
+    turn, and its encoder the way back; resumes.
 
     The VAE's pictures are what it is to come to, not the scenes: what a preview shows is what the picture will be,
     faults and all.
     """
-    torch.manual_seed(plan.seed)
-    tiny = new_tiny_autoencoder().to(memory_format=torch.channels_last)
+    tiny.to(memory_format=torch.channels_last)
     trainee = Trainee(plan, {"tiny": tiny}, work, muon=_inner_kernels(tiny))
     trainee.resume()
-    pool = list(_pairs(vae, denoiser, data, plan.seed, batch_size)) if trainee.step < plan.steps else []
+    pool = list(_pairs(vae, sources, plan.seed, pictures)) if trainee.step < plan.steps else []
 
     def loss_at(step: int) -> Tensor:
-        latents, pictures = pool[np.random.default_rng([plan.seed, 4, step]).integers(len(pool))]
-        pixels = pictures.float().div(127.5).sub(1)
+        latents, wanted = pool[np.random.default_rng([plan.seed, 4, step]).integers(len(pool))]
+        pixels = wanted.float().div(127.5).sub(1)
         loss = reconstruction_loss(tiny.decode(latents).sample, pixels)
         if step % READING_EVERY:
             return loss
@@ -60,7 +63,15 @@ def train_tiny_autoencoder(
     for _ in train(trainee, loss_at):
         pass
     trainee.use_averages()
-    return tiny
+
+
+def of_denoiser(denoiser: Denoiser, data: LatentSet) -> Latents:
+    """Latents of scenes with a little noise, and as one guided step leaves them."""
+
+    def latents(rng: np.random.Generator) -> Tensor:
+        return noised_and_estimated(denoiser, data, rng.integers(len(data.scenes), size=BATCH), rng)
+
+    return latents
 
 
 def _inner_kernels(tiny: AutoencoderTiny) -> list[nn.Parameter]:
@@ -69,14 +80,10 @@ def _inner_kernels(tiny: AutoencoderTiny) -> list[nn.Parameter]:
 
 
 @torch.no_grad()
-def _pairs(
-    vae: AutoencoderKL, denoiser: Denoiser, data: LatentSet, seed: int, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of latents `(B, 4, h, w)`, and what the VAE makes of them, `(B, 3, H, W)` in [0, 255]."""
-    for index in range(POOL // batch_size):
-        rng = np.random.default_rng([seed, 8, index])
-        picks = rng.integers(len(data.scenes), size=batch_size)
-        latents = noised_and_estimated(denoiser, data, picks, rng)
+def _pairs(vae: AutoencoderKL, sources: Sequence[Latents], seed: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of latents, and what the VAE makes of them, `(B, 3, H, W)` in [0, 255]."""
+    for index in range(count // BATCH):
+        latents = sources[index % len(sources)](np.random.default_rng([seed, 8, index]))
         decoded = vae.decode(latents / vae.config.scaling_factor).sample
         yield (
             latents.contiguous(memory_format=torch.channels_last),
