@@ -16,7 +16,6 @@ from studio.domain.request import (
     AcceleratorId,
     CheckpointId,
     DecoderId,
-    DecoderName,
     GenerationRequest,
     GuidanceScale,
     Height,
@@ -45,8 +44,8 @@ class FlashRequest(_Frozen):
     """Of the baseline alone: where guidance is off, it has no effect."""
     checkpoint: CheckpointId | None = None
     accelerator: AcceleratorId | None = None
-    decoder: DecoderId | None = None
-    """Of few steps; the baseline has the model's own. None: the tiny one where the studio has trained it."""
+    decoder: DecoderId = "full"
+    """Of few steps; the baseline has the model's own."""
     steps: Annotated[tuple[Steps, ...], Field(min_length=1, max_length=MAX_COUNTS)] = (2, 4, 8)
     has_baseline: bool = True
     baseline_steps: Steps = 30
@@ -170,17 +169,13 @@ def resolve_flash(request: FlashRequest, catalogue: Catalogue) -> Comparison:
             scheduler=request.baseline_scheduler,
         )
         columns.append(Column(name="baseline", recipe=catalogue.resolve(asked), is_baseline=True))
-    decoder = request.decoder or usual_decoder(checkpoint)
     for steps in sorted(set(request.steps)):
-        asked = GenerationRequest(**common, accelerator=accelerator.id, num_inference_steps=steps, decoder=decoder)
+        asked = GenerationRequest(
+            **common, accelerator=accelerator.id, num_inference_steps=steps, decoder=request.decoder
+        )
         columns.append(Column(name=f"s{steps}", recipe=catalogue.resolve(asked)))
     seeds = tuple((seed + index) % (MAX_SEED + 1) for index in range(request.num_images))
     return Comparison(columns=tuple(columns), prompts=request.prompts, seeds=seeds)
-
-
-def usual_decoder(checkpoint: Checkpoint) -> DecoderName:
-    """What few steps of `checkpoint` are decoded with: the tiny one where it was trained with the model itself."""
-    return "tiny" if checkpoint.is_pocket else "full"
 
 
 def _accelerator(accelerator_id: str | None, checkpoint: Checkpoint, catalogue: Catalogue) -> Accelerator:

@@ -68,8 +68,7 @@ DecoderId = Annotated[
     DecoderName,
     Field(
         title="How latents become pixels — decoder",
-        description="Tiny (TAESD) takes a fifth of the time; edges and colours are nearly those of the model's own, "
-        "which is full.",
+        description="Full is the model's own. Tiny (TAESD) takes a fifth of its time and draws rougher edges.",
     ),
 ]
 Seed = Annotated[
