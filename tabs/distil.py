@@ -258,7 +258,8 @@ def _build_how(checkpoint: Checkpoint) -> dict[str, Component]:
     }
     values = _usual(checkpoint)
     with gr.Accordion("More — set to suit the model", open=False, elem_id="distil-more"):
-        for pair in zip(list(_NUMBERS)[::2], list(_NUMBERS)[1::2], strict=True):
+        for start in range(0, len(_NUMBERS), 2):
+            pair = list(_NUMBERS)[start : start + 2]
             with gr.Row():
                 for field in pair:
                     fields[field] = gr.Number(
@@ -275,7 +276,7 @@ def _usual(checkpoint: Checkpoint) -> dict[str, Any]:
 
 _NUMBERS = {
     "num_steps": 0, "guidance_scale": None, "num_pictures": 0, "batch_size": 0, "rank": 0, "learning_rate": None,
-    "look_every": 0, "seed": 0,
+    "distribution_matching": None, "look_every": 0, "seed": 0,
 }  # fmt: skip
 """Fields of the request that are numbers, and the decimals that they take (None: any)."""
 _MORE_WORDS = {

@@ -26,6 +26,7 @@ from engines.distillation.pictures import (
     gather,
 )
 from engines.distillation.reading import CaptionReader
+from engines.distillation.terms import DistributionMatching, Term
 from engines.distillation.trainer import distil
 from engines.distillation.unet_pair import Told, UnetPair
 from engines.loading import Loaded
@@ -129,6 +130,7 @@ class Distillation:
         try:
             distil(
                 self._pair, self._objective, self._batches(pictures), training, self._folder, on_step,
+                terms_at=self._terms,
                 question_of=self._endpoints.question_of if plan.objective == "flash" else lambda step: step,
             )  # fmt: skip
         except FloatingPointError as error:
@@ -214,6 +216,13 @@ class Distillation:
         if self._plan.objective == "own_path" and progress >= LCM_SHARE:
             return OwnPath(schedule=self._schedule, guidance=guidance, grid=GRIDS["own_path"])
         return Lcm(schedule=self._schedule, guidance=guidance)
+
+    def _terms(self, step: int) -> list[Term[Told]]:
+        plan = self._plan
+        if not plan.distribution_matching or not isinstance(self._objective(step), OwnPath):
+            return []
+        weight, guidance = plan.distribution_matching, plan.guidance_scale
+        return [DistributionMatching(schedule=self._schedule, guidance=guidance, weight=weight)]
 
     def _note(self, taken: Taken) -> None:
         now, pace = time.monotonic(), self._pace

@@ -23,18 +23,20 @@ def distil(
     plan: Plan,
     work: Path,
     on_step: Callable[[Trainee, Taken], None] | None = None,
-    terms: Sequence[Term[Told]] = (),
+    terms_at: Callable[[int], Sequence[Term[Told]]] = lambda step: (),
     question_of: Callable[[int], int] = lambda step: step,
 ) -> None:
     """Train the adapter of `pair` to the end of `plan`, resuming from `work`; leaves its moving average in place.
 
-    `objective_at` is given the step. A step has the batch and the random numbers of the one that `question_of` says.
+    `objective_at` and `terms_at` are given the step; a step has the batch and the random numbers of the one that
+    `question_of` says.
 
     Raises:
         FloatingPointError: values ran over; `work` holds the last checkpoint before.
     """
     pair.unet.requires_grad_(False)
-    judges = {f"term{i}": term.discriminator for i, term in enumerate(terms) if isinstance(term, Adversarial)}
+    last = terms_at(plan.steps - 1)
+    judges = {f"term{i}": term.discriminator for i, term in enumerate(last) if isinstance(term, Adversarial)}
     trainee = Trainee(plan, {"lora": pair.lora, **judges}, work)
     trainee.resume()
 
@@ -42,7 +44,7 @@ def distil(
         question = question_of(step)
         clean, told = batches(question)
         generator = torch.Generator().manual_seed(plan.seed * 10_000_000 + question)
-        return total(objective_at(step), terms, pair, clean, told, generator)
+        return total(objective_at(step), terms_at(step), pair, clean, told, generator)
 
     for taken in train(trainee, loss_at):
         if on_step is not None:

@@ -19,6 +19,7 @@ DISTIL_FLAGS = {
     "rank": ("--rank", "N"),
     "reach": ("--reach", "ID"),
     "learning_rate": ("--rate", "X"),
+    "distribution_matching": ("--matching", "X"),
     "look_every": ("--look-every", "N"),
     "seed": ("--seed", "N"),
 }
@@ -32,7 +33,7 @@ _SAID = {
     "seed": "The same seed and settings give the same accelerator (0).",
 }
 _NUMBERS = ("num_pictures", "num_steps", "batch_size", "rank", "look_every", "seed")
-_FRACTIONS = ("guidance_scale", "learning_rate")
+_FRACTIONS = ("guidance_scale", "learning_rate", "distribution_matching")
 
 
 def add_distil(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:

@@ -24,6 +24,8 @@ GRIDS: Mapping[ObjectiveId, Grid] = {"lcm": "lcm", "own_path": "lcm", "flash": "
 """Where the timesteps lie that an objective trains."""
 OBJECTIVE_TITLES: Mapping[ObjectiveId, str] = {"own_path": "LCM, then its own path", "lcm": "LCM", "flash": "Flash"}
 MAX_CAPTIONS = 100_000
+_POCKET_MATCHING = 0.3
+"""Measured with the pocket models (docs/benchmarks.md); nobody has with large ones."""
 _POCKET_PICTURES, _LARGE_PICTURES = 4000, 1000
 _SOURCES = {"folder": "a folder of pictures", "dataset": "a data set of the hub", "captions": "captions"}
 """Fields of the request that exclude each other, in words."""
@@ -90,6 +92,15 @@ HubDataset = Annotated[
         description="Its id, owner/name: the first so many of its pictures and captions.",
     ),
 ]
+Matching = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=10,
+        title="How strongly it is drawn to likely pictures — distribution matching",
+        description="A second loss on its own path: 2 steps get better, training takes a third longer. 0 is without.",
+    ),
+]
 LookEvery = Annotated[
     int,
     Field(
@@ -122,6 +133,7 @@ class DistillationRequest(_Frozen):
     rank: Rank | None = None
     reach: Reach = "all"
     learning_rate: LearningRate | None = None
+    distribution_matching: Matching | None = None
     look_every: LookEvery | None = None
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
@@ -146,6 +158,8 @@ class DistillationPlan(_Frozen):
     rank: Rank
     reach: Reach
     learning_rate: LearningRate
+    distribution_matching: Matching = 0.0
+    """Plans that are older than this term say nothing of it."""
     look_every: LookEvery
     seed: int
 
@@ -245,6 +259,7 @@ def usual(checkpoint: Checkpoint, objective: ObjectiveId = "own_path") -> dict[s
         "batch_size": 4,
         "rank": 64,
         "learning_rate": 5e-5 if objective == "flash" else 1e-4,
+        "distribution_matching": 0.0,
     }
     pocket = {
         "num_pictures": _POCKET_PICTURES,
@@ -252,6 +267,7 @@ def usual(checkpoint: Checkpoint, objective: ObjectiveId = "own_path") -> dict[s
         "batch_size": 32,
         "rank": 16,
         "learning_rate": 1e-3,
+        "distribution_matching": _POCKET_MATCHING if objective == "own_path" else 0.0,
     }
     return {
         **(pocket if checkpoint.is_pocket else large),

@@ -238,6 +238,7 @@ def test_captions_alone_teach_from_the_teachers_own_pictures(studio: Services) -
         ({"name": " "}, "no name"),
         ({"num_steps": 3}, "Steps is 3"),
         ({"learning_rate": float("nan")}, "Learning rate is nan"),
+        ({"distribution_matching": -1}, "Distribution matching is -1"),
         ({"checkpoint": "sd15"}, "nothing to teach Stable Diffusion 1.5 on"),
         ({"checkpoint": "gone"}, "no model called 'gone'"),
         ({"folder": "/x", "captions": ("a",)}, "Both a folder of pictures and captions"),

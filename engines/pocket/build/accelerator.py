@@ -91,7 +91,7 @@ def build(options: argparse.Namespace) -> None:
         ema_decay=0.995,
     )
     terms = _terms(options, parts.unet.config.block_out_channels[-1])
-    distil(pair, partial(_objective, options), batches, plan, work, terms=terms)
+    distil(pair, partial(_objective, options), batches, plan, work, terms_at=lambda step: terms)
     out = options.out or WEIGHTS / "accelerators" / f"flash-{recipe.id}.safetensors"
     factors = shrunk(lora.factors(), int(options.max_mb * 1e6 / FLOAT16_BYTES))
     out.parent.mkdir(parents=True, exist_ok=True)
