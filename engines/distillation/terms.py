@@ -25,7 +25,10 @@ _Heard = TypeVar("_Heard", contravariant=True)
 class Term(Protocol[_Told]):
     """A loss beside the regression."""
 
-    weight: float
+    @property
+    def weight(self) -> float:
+        """How much of it is added to the regression."""
+        ...
 
     def loss(self, pair: Pair[_Told], said: Tensor, clean: Tensor, told: _Told, generator: torch.Generator) -> Tensor:
         """For the student's answers `said` `(B, …)` and samples `clean` of the data that need not belong to them."""

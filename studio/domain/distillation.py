@@ -98,7 +98,7 @@ Matching = Annotated[
         ge=0,
         le=10,
         title="How strongly it is drawn to likely pictures — distribution matching",
-        description="A second loss on its own path: 2 steps get better, training takes a third longer. 0 is without.",
+        description="A second loss on its own path: 2 steps get better, training takes a fifth longer. 0 is without.",
     ),
 ]
 LookEvery = Annotated[
