@@ -68,7 +68,7 @@ DecoderId = Annotated[
     DecoderName,
     Field(
         title="How latents become pixels — decoder",
-        description="Full is the model's own. Tiny (TAESD) takes a fifth of its time and draws rougher edges.",
+        description="Full is the model's own. Tiny (TAESD) takes a third of its time or less and draws rougher edges.",
     ),
 ]
 Seed = Annotated[
