@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,6 +253,19 @@ def test_what_cannot_be_is_said_before_anything_is_begun(
 ) -> None:
     with pytest.raises(InvalidRequest, match=said):
         resolve_distillation(parse_distillation({**QUICK, "name": "x", **values}), catalogue)
+
+
+def test_a_second_loss_is_on_where_it_was_measured_and_off_elsewhere(catalogue: Catalogue) -> None:
+    def weight(**asked: Any) -> float:
+        return resolve_distillation(DistillationRequest(name="x", **asked), catalogue).distribution_matching
+
+    assert weight() > 0
+    assert weight(objective="lcm") == weight(objective="flash") == 0
+    assert weight(checkpoint="sd15", captions=("a",)) == 0
+    assert weight(distribution_matching=0.0) == 0
+    plan = resolve_distillation(DistillationRequest(name="x"), catalogue).model_dump(mode="json")
+    del plan["distribution_matching"]  # as plans of earlier versions were written
+    assert DistillationPlan.model_validate(plan).distribution_matching == 0
 
 
 def test_a_folder_without_captions_and_a_run_that_is_not_there_are_refused(services: Services, tmp_path: Path) -> None:

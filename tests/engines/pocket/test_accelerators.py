@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, LCMScheduler
+from diffusers import AutoencoderTiny, DiffusionPipeline, LCMScheduler
 
+from engines.parts import TINY_VAE_FOLDER
 from engines.pocket.accuracy import Sampling, measure, trials
 from studio.domain.catalogue import Accelerator, Catalogue
 from studio.domain.timesteps import lcm_timesteps
@@ -16,7 +17,7 @@ PER_KIND = 12
 
 
 @pytest.mark.parametrize("row", SHIPPED, ids=lambda row: row.id)
-def test_two_steps_are_far_better_than_the_models_own_and_four_are_good(row: Accelerator) -> None:
+def test_two_steps_are_far_better_than_the_models_own_and_four_are_good_by_either_decoder(row: Accelerator) -> None:
     assert row.file is not None and row.checkpoint is not None
     folder = PROJECT_ROOT / "engines/pocket/weights" / row.checkpoint
     pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
@@ -32,6 +33,8 @@ def test_two_steps_are_far_better_than_the_models_own_and_four_are_good(row: Acc
     pipeline.load_lora_weights(PROJECT_ROOT / row.file)
     assert right(2) >= floor + 0.1
     assert right(4) >= 0.8
+    pipeline.vae = AutoencoderTiny.from_pretrained(folder / TINY_VAE_FOLDER, dtype=torch.float32)
+    assert right(4) >= 0.65
 
 
 @pytest.mark.parametrize("row", SHIPPED, ids=lambda row: row.id)
