@@ -22,13 +22,13 @@ from engines.downloads import MARGIN_BYTES, POLL_S
 from engines.hub import offline_failure
 from engines.hub_repository import INSTEAD, Repository
 from engines.hub_rows import Row, Rows, rows_of
+from studio.domain.datasets import caption_of
 from studio.domain.errors import DatasetError, StorageFailed
 
 logger = logging.getLogger(__name__)
 
 MAX_USELESS = 1000
 """So many rows in a row without a picture and a caption, and the data set counts as over."""
-_MAX_CAPTION = 10_000
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp"}
 """What is kept as it comes; MPO is what Pillow calls a JPEG with another one behind it."""
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -135,8 +135,8 @@ def _gather(
 
 def _kept(row: Row, number: int, part: _Part) -> bool:
     """Whether `row` is of use, and now among those that have come."""
-    caption = " ".join(row.caption.split())
-    if not caption or len(caption) > _MAX_CAPTION:
+    caption = caption_of(row.caption)
+    if not caption:
         return False
     data = row.picture()
     usable = _usable(data) if data else None

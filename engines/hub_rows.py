@@ -24,6 +24,7 @@ from pyarrow.parquet import ParquetFile
 from engines.hub import HubFile
 from engines.hub_files import Unusable
 from engines.hub_repository import INSTEAD, Repository
+from studio.domain.datasets import CAPTION_KEYS, CAPTIONS, PICTURES
 from studio.domain.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -31,10 +32,8 @@ logger = logging.getLogger(__name__)
 CONVERSION = "refs/convert/parquet"
 """The revision at which the hub keeps what it converts."""
 MAX_PICTURE_BYTES = 100_000_000
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-_CAPTIONS = (".txt", ".caption")
 _LISTS = ("metadata.jsonl", "metadata.csv")
-_NAME_KEY, _CAPTION_KEYS = "file_name", ("text", "caption", "prompt")
+_NAME_KEY = "file_name"
 _TRAIN = re.compile(r"(^|[/._-])train([/._-]|$)", re.IGNORECASE)
 BLOCK_BYTES = 1 << 22
 """How much of a column is read at a time: of a large group of rows only what is wanted."""
@@ -119,7 +118,7 @@ class ParquetRows:
         schema = parquet.schema_arrow
         picture = next((field.name for field in schema if _holds_pictures(field.type)), None)
         texts = [field.name for field in schema if _holds_text(field.type)]
-        caption = next((name for name in _CAPTION_KEYS if name in texts), texts[0] if len(texts) == 1 else None)
+        caption = next((name for name in CAPTION_KEYS if name in texts), texts[0] if len(texts) == 1 else None)
         if picture is not None and caption is not None:
             return picture, caption
         if not is_needed:
@@ -158,7 +157,7 @@ class PictureRows:
 
     def _text_of(self, path: str) -> HubFile | None:
         stem = posixpath.splitext(path)[0]
-        return next(filter(None, (self.files.get(f"{stem}{suffix}") for suffix in _CAPTIONS)), None)
+        return next(filter(None, (self.files.get(f"{stem}{suffix}") for suffix in CAPTIONS)), None)
 
     def _beside(self) -> Iterator[Row]:
         for path in self._pictures():
@@ -290,5 +289,5 @@ def _csv_entries(lines: Iterator[str]) -> Iterator[Mapping[str, Any]]:
 def _caption_of(entry: Mapping[str, Any]) -> str:
     """The text under one of the usual names, or else the only one there is."""
     texts = {key: value for key, value in entry.items() if key != _NAME_KEY and isinstance(value, str) and value}
-    named = next((texts[key] for key in _CAPTION_KEYS if key in texts), "")
+    named = next((texts[key] for key in CAPTION_KEYS if key in texts), "")
     return named or (next(iter(texts.values())) if len(texts) == 1 else "")

@@ -48,15 +48,14 @@ class Work:
             GenerationFailed: the tiny decoder is asked for, and there is none.
         """
         try:
-            if self._request.decoder == "tiny":
-                tiny_of(loaded)
+            tiny = tiny_of(loaded) if self._request.decoder == "tiny" else None
             if self._latents is None:
                 self._latents = self._denoised(loaded, adapters, watch)
                 if not loaded.checkpoint.is_pocket:
                     release_memory()  # else the decoder's peak comes on top of what the UNet left
             latents = self._latents
-            if self._request.decoder == "tiny":
-                return _drawn(loaded.pipeline, tiny_of(loaded).decode(latents.to(loaded.dtype)).sample)
+            if tiny is not None:
+                return _drawn(loaded.pipeline, tiny.decode(latents.to(tiny.dtype)).sample)
             return self._twice("VAE", loaded, (loaded.pipeline.vae,), lambda: _decoded(loaded.pipeline, latents))
         finally:
             watch.close()

@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.domain.datasets import CAPTION_KEYS, CAPTIONS, MAX_CAPTION, PICTURES, caption_of
 from studio.domain.errors import DatasetError
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-CAPTIONS = (".txt", ".caption")
-_TEXT_KEYS = ("text", "caption", "prompt")
-_MAX_CAPTION = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +70,7 @@ def _listed(root: Path) -> Iterator[Item | str]:
             continue
         try:
             entry = json.loads(line)
-            name, caption = str(entry["file_name"]), str(_first(entry, _TEXT_KEYS))
+            name, caption = str(entry["file_name"]), str(_first(entry, CAPTION_KEYS))
         except (ValueError, KeyError, TypeError, RecursionError):
             yield f"Line {number} of metadata.jsonl names no picture with a caption."
             continue
@@ -86,13 +82,13 @@ def _listed(root: Path) -> Iterator[Item | str]:
 
 
 def _item(root: Path, path: Path, caption: str) -> Item | str:
-    caption = " ".join(caption.split())
+    caption = caption_of(caption)
     if not path.resolve().is_relative_to(root):
         return f"{path.name} lies outside the folder."
     if path.suffix.lower() not in PICTURES or not path.is_file():
         return f"{path.name} is no picture that is there."
-    if not caption or len(caption) > _MAX_CAPTION:
-        return f"{path.name} has an empty caption, or one of more than {_MAX_CAPTION:,} characters."
+    if not caption:
+        return f"{path.name} has an empty caption, or one of more than {MAX_CAPTION:,} characters."
     return Item(path=path, caption=caption)
 
 

@@ -208,21 +208,23 @@ class Distillation:
         return batch
 
     def _objective(self, step: int) -> Objective[Told]:
-        progress = step / self._plan.num_steps
         guidance = (self._plan.guidance_scale, self._plan.guidance_scale)
         if self._plan.objective == "flash":
-            recall = partial(self._endpoints.recall, step)
+            progress, recall = step / self._plan.num_steps, partial(self._endpoints.recall, step)
             return Flash(schedule=self._schedule, guidance=guidance, progress=progress, recall=recall)
-        if self._plan.objective == "own_path" and progress >= LCM_SHARE:
+        if self._is_on_own_path(step):
             return OwnPath(schedule=self._schedule, guidance=guidance, grid=GRIDS["own_path"])
         return Lcm(schedule=self._schedule, guidance=guidance)
 
     def _terms(self, step: int) -> list[Term[Told]]:
         plan = self._plan
-        if not plan.distribution_matching or not isinstance(self._objective(step), OwnPath):
+        if not plan.distribution_matching or not self._is_on_own_path(step):
             return []
         weight, guidance = plan.distribution_matching, plan.guidance_scale
         return [DistributionMatching(schedule=self._schedule, guidance=guidance, weight=weight)]
+
+    def _is_on_own_path(self, step: int) -> bool:
+        return self._plan.objective == "own_path" and step / self._plan.num_steps >= LCM_SHARE
 
     def _note(self, taken: Taken) -> None:
         now, pace = time.monotonic(), self._pace

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
 
 BLOCK = 1 << 15
 _LFS_SUFFIXES = (".safetensors", ".bin", ".ckpt", ".parquet")
@@ -74,6 +77,15 @@ class FakeHub:
     def large_paths(self) -> list[str]:
         """The large files that were asked for, in order, by their paths."""
         return [ask.path.partition("/resolve/")[2].partition("/")[2] for ask in self.asked if is_large(ask.path)]
+
+
+def forget_the_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No login, cache or proxy of whoever runs the tests; what is written instead goes to `folder`."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(folder / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from engines.downloads import Fetched, cached, fetch, fetch_file
 from engines.hub_files import Source
 from studio.domain.errors import DownloadFailed, JobCancelled, StorageFailed, StudioError
 from studio.settings import PROJECT_ROOT
-from tests.engines.hub import FakeHub, blob_id, served
+from tests.engines.hub import FakeHub, blob_id, forget_the_machine, served
 from tests.rights import HAS_RIGHTS, as_nobody
 
 POCKET = PROJECT_ROOT / "engines/pocket/weights/pocket-sd15"
@@ -63,12 +63,7 @@ def repository(**changes: bytes) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _a_machine_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No login, cache or proxy of whoever runs the tests."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    forget_the_machine(monkeypatch, tmp_path)
     yield
     close_session()
 

@@ -23,7 +23,7 @@ from engines import hub_datasets, hub_repository, hub_rows
 from engines.hub_datasets import fetch_dataset
 from studio.dataset_files import read_dataset
 from studio.domain.errors import DatasetError, DownloadFailed, StorageFailed, StudioError
-from tests.engines.hub import FakeHub, served
+from tests.engines.hub import FakeHub, forget_the_machine, served
 from tests.rights import HAS_RIGHTS, as_nobody
 
 SET = "datasets/owner/set"
@@ -64,11 +64,8 @@ def simple(count: int = 6, **changes: bytes) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _a_machine_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("HUGGING_FACE_HUB_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+    forget_the_machine(monkeypatch, tmp_path)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     yield
     close_session()
 

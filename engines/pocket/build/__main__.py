@@ -6,7 +6,6 @@ is skipped. Everything is drawn from the seed, so two runs on one machine make t
 
 import argparse
 import logging
-import signal
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from engines.pocket.build.decoder import train_decoder
 from engines.pocket.build.denoiser import train_denoiser
 from engines.pocket.build.latents import LatentSet, cache_latents
 from engines.pocket.build.recipes import RECIPES, Recipe
+from engines.pocket.build.starting import new_parser, started
 from engines.pocket.build.text import Reader, build_tokenizer, pretrain_text_encoder
 from engines.pocket.build.tiny import new_tiny_autoencoder, of_denoiser, train_tiny_autoencoder
 from engines.training.loop import Plan
@@ -33,11 +33,8 @@ VAE_STEPS = 4500
 
 def main() -> None:
     """Run the stages from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m engines.pocket.build", description=__doc__)
-    parser.add_argument("family", nargs="?", choices=RECIPES, default="sd15")
-    parser.add_argument("--work", type=Path, help="checkpoints go here (data/pocket-build/…)")
+    parser = new_parser("engines.pocket.build", __doc__)
     parser.add_argument("--out", type=Path, help="the finished diffusers folder (engines/pocket/weights/…)")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vae-steps", type=int, help=f"{VAE_STEPS} from nothing; 0, as it is, where there is one")
     parser.add_argument("--text-steps", type=int, default=1200)
     parser.add_argument("--scenes", type=int, default=32_000, help="scenes whose latents are cached")
@@ -45,16 +42,12 @@ def main() -> None:
     parser.add_argument("--decoder-steps", type=int, default=2000, help="0 leaves the decoder as it is")
     parser.add_argument("--tiny-steps", type=int, default=4000, help="0 keeps what --start-from has")
     parser.add_argument("--batch-size", type=int, default=32, help="latents per step of the UNet")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak rate of the UNet")
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of the UNet's matrix products")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--start-from", type=Path, help="a folder of this family to train further; its encoders stay")
     start.add_argument("--borrow-from", type=Path, help="a folder of another family: its VAE and what fits of the rest")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(options.threads)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop saves, like Ctrl+C
+    options = started(parser)
     build(RECIPES[options.family], options)
 
 

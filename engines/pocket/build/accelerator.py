@@ -4,8 +4,6 @@ The product is an adapter by which the model draws in two to eight steps without
 """
 
 import argparse
-import logging
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from engines.pocket.build.assemble import Parts, load_parts
 from engines.pocket.build.denoiser import noise_schedule
 from engines.pocket.build.latents import LatentSet, cache_latents, scene_at
 from engines.pocket.build.recipes import RECIPES, Recipe
+from engines.pocket.build.starting import new_parser, started
 from engines.pocket.grammar import paraphrase
 from engines.training.loop import Plan
 from engines.training.lora import REACHES, TrainableLora, reached
@@ -40,10 +39,8 @@ NOTE = "Distilled from the model itself: two to eight steps, no guidance."
 
 def main() -> None:
     """Distil from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m engines.pocket.build.accelerator", description=__doc__)
-    parser.add_argument("family", nargs="?", choices=RECIPES, default="sd15")
+    parser = new_parser("engines.pocket.build.accelerator", __doc__)
     parser.add_argument("--teacher", type=Path, help="the finished pocket folder (engines/pocket/weights/…)")
-    parser.add_argument("--work", type=Path, help="checkpoints go here (data/pocket-build/…)")
     parser.add_argument("--out", type=Path, help="the finished adapter, a .safetensors file")
     parser.add_argument("--objective", choices=GRIDS, default="lcm")
     parser.add_argument("--start", type=Path, help="the checkpoint (lora.pt) of another objective to begin with")
@@ -57,13 +54,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=20_000, help="scenes whose latents are cached")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--max-mb", type=float, default=1.3, help="the adapter is made smaller until it fits")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of the UNet's matrix products")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(options.threads)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop saves, like Ctrl+C
+    options = started(parser)
     build(options)
 
 
