@@ -11,6 +11,7 @@ from engines.base import ChosenAdapter
 from engines.loading import Loaded
 from lora_registry.weights import AdapterWeights, load_weights
 from studio.domain.adapter import PARTS, AdapterTarget
+from studio.domain.stamps import FileStamp, file_stamp
 from studio.domain.tags import AdapterUse
 
 _CAPACITY = 8
@@ -44,7 +45,7 @@ class AdapterShelf:
     """Adapters ready to be attached: the files used last, read for the checkpoint that they were used with."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Path, int, str], AdapterWeights] = OrderedDict()
+        self._kept: OrderedDict[tuple[FileStamp, str], AdapterWeights] = OrderedDict()
 
     def take(self, chosen: Sequence[ChosenAdapter], loaded: Loaded) -> tuple[AttachedAdapter, ...]:
         """What is `chosen`, for `loaded`.
@@ -55,7 +56,7 @@ class AdapterShelf:
         return tuple(_ready(item.use, self._weights(item.path, loaded)) for item in chosen)
 
     def _weights(self, path: Path, loaded: Loaded) -> AdapterWeights:
-        key = (path, path.stat().st_mtime_ns, loaded.sha256)
+        key = (file_stamp(path), loaded.sha256)
         if key not in self._kept:
             self._kept[key] = load_weights(path, target_of(loaded))
             if len(self._kept) > _CAPACITY:

@@ -21,6 +21,7 @@ from lora_registry.tensor_data import tensor_sha256
 from lora_registry.texts import stated_sha256
 from studio.domain.adapter import MAX_LORA_SCALE, Adapter, AdapterCard, AdapterEntry, AdapterTarget, Verdict
 from studio.domain.errors import CorruptModel, InvalidRequest, NotFound, StudioError
+from studio.domain.stamps import FileStamp, file_stamp
 from studio.domain.tensors import read_header
 
 logger = logging.getLogger(__name__)
@@ -55,9 +56,9 @@ class Added:
 
 @dataclass(frozen=True, kw_only=True)
 class _Known:
-    """What was read off a file while it had this stamp (time of change, size)."""
+    """What was read off a file while it had this stamp."""
 
-    stamp: tuple[int, int]
+    stamp: FileStamp
     adapter: Adapter | None
     problem: str
     verdicts: tuple[tuple[AdapterTarget, Verdict], ...] = ()
@@ -254,14 +255,13 @@ class AdapterStore:
         """What the header says, from memory while the file is unchanged."""
         path = self._place(adapter_id, _WEIGHTS)
         with storage_errors(path.name):
-            status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_size)
+            stamp = file_stamp(path)
             known = self._known.get(adapter_id)
             if known is None or known.stamp != stamp:
                 known = self._known[adapter_id] = _read_file(path, adapter_id, stamp)
         return known
 
-    def _keep_verdict(self, adapter_id: str, stamp: tuple[int, int], target: AdapterTarget, verdict: Verdict) -> None:
+    def _keep_verdict(self, adapter_id: str, stamp: FileStamp, target: AdapterTarget, verdict: Verdict) -> None:
         """Remember a verdict for as long as the file has the stamp that it had before it was judged."""
         with self._lock:
             known = self._known.get(adapter_id)
@@ -310,7 +310,7 @@ class AdapterStore:
         write_whole(self._place(adapter_id, _CARD), [text.encode()])
 
 
-def _read_file(path: Path, adapter_id: str, stamp: tuple[int, int]) -> _Known:
+def _read_file(path: Path, adapter_id: str, stamp: FileStamp) -> _Known:
     try:
         file = read_adapter(path)
         check_supported(file)

@@ -11,6 +11,7 @@ from lora_registry.tensor_data import tensor_sha256
 from studio.domain.catalogue import Accelerator, Catalogue
 from studio.domain.errors import NotFound
 from studio.domain.request import ResolvedRequest
+from studio.domain.stamps import FileStamp, file_stamp
 from studio.domain.tags import AdapterUse
 from studio.domain.tensors import read_header
 from studio.settings import PROJECT_ROOT
@@ -37,7 +38,7 @@ class AcceleratorService:
         self._folder = folder
         self._offline = offline
         self._endpoint = endpoint
-        self._hashes: dict[tuple[Path, int, int], str] = {}
+        self._hashes: dict[FileStamp, str] = {}
 
     def ready(
         self,
@@ -88,8 +89,7 @@ class AcceleratorService:
         path = row and self.place(row, recipe.num_inference_steps)
         if path is None:
             return ""
-        status = path.stat()
-        stamp = (path, status.st_mtime_ns, status.st_size)
+        stamp = file_stamp(path)
         if stamp not in self._hashes:
             self._hashes[stamp] = tensor_sha256(path, read_header(path))[:_SHORT]
         return self._hashes[stamp]

@@ -14,6 +14,7 @@ from engines.places import WEIGHTS_SUFFIX
 from engines.soundness import PARTS, inspect, json_object
 from studio.domain.catalogue import Catalogue, Checkpoint, PredictionType
 from studio.domain.errors import Incompatible, InvalidRequest, NotFound, StudioError
+from studio.domain.stamps import FileStamp, file_stamp
 from studio.files import storage_errors
 from studio.placing import is_link, link_or_copy
 
@@ -28,7 +29,7 @@ _SIZES_PX = range(64, 2049)
 """What a folder may call its native size."""
 LICENCE = "your own file"
 
-_Stamp = frozenset[tuple[str, int, int]]
+_Stamp = frozenset[FileStamp]
 """Name, time of change and size of the files that tell what a place is."""
 _PREDICTS: dict[PredictionType | None, str] = {
     "epsilon": "it predicts noise",
@@ -226,12 +227,11 @@ def _id(place: Path) -> str:
 
 def _stamp(place: Path) -> _Stamp:
     inside = [path for part in PARTS for path in (place / part).glob("*")] if os.path.isdir(place) else []
-    return frozenset(filter(None, map(_file_stamp, [place, place / INDEX_NAME, *inside])))
+    return frozenset(filter(None, map(_stamp_if_there, [place, place / INDEX_NAME, *inside])))
 
 
-def _file_stamp(path: Path) -> tuple[str, int, int] | None:
+def _stamp_if_there(path: Path) -> FileStamp | None:
     try:
-        status = path.stat()
+        return file_stamp(path)
     except OSError:  # a link that leads nowhere
         return None
-    return str(path), status.st_mtime_ns, status.st_size

@@ -359,15 +359,27 @@ def test_every_refusal_is_meant_to_be_read(store: AdapterStore, tmp_path: Path) 
     assert str(tmp_path) not in str(caught.value) and caught.value.hint
 
 
-def test_the_second_verdict_on_an_unchanged_file_reads_none_of_it(store: AdapterStore, upload: Path) -> None:
-    path = store.path(store.add(upload).entry.id)
+def test_the_second_verdict_on_an_unchanged_file_reads_none_of_it(
+    store: AdapterStore, upload: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studio.domain.stamps._COARSEST_NS", -1)  # as if it had been added long ago
+    store.add(upload)
     first = store.judge("Blue dog", making.tiny_target())
     assert first.is_ok
-    before = path.stat()
-    path.write_bytes(bytes(before.st_size))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert not AdapterStore(path.parent).judge("Blue dog", making.tiny_target()).is_ok  # whoever reads it, sees it
+    monkeypatch.setattr("lora_registry.store.judge", pytest.fail)
+    monkeypatch.setattr("lora_registry.store.tensor_sha256", pytest.fail)
     assert store.judge("Blue dog", making.tiny_target()) == first
+
+
+def test_two_writes_within_one_tick_of_the_clock_are_two_files(store: AdapterStore, upload: Path) -> None:
+    """What a file system says of a file need not change when it does: size, and the time on a slow clock."""
+    path = store.path(store.add(upload).entry.id)
+    assert store.judge("Blue dog", making.tiny_target()).is_ok
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not store.judge("Blue dog", making.tiny_target()).is_ok
 
 
 def test_every_target_gets_a_verdict_of_its_own(store: AdapterStore, upload: Path) -> None:
