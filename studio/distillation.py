@@ -77,9 +77,7 @@ class DistillationService:
             QueueFull: too much is waiting.
         """
         run = self.run_of(run_id, visitor)
-        job = self.job_of(run)
-        if job is not None and not job.is_over:
-            raise InvalidRequest("This run is in line already.", "Stop it first.", "run")
+        self._refuse_in_line(run)
         if run.step >= run.plan.num_steps and run.record.accelerator_id:
             raise InvalidRequest("This run is done.", "Begin another one with more steps.", "run")
         return self._put_in_line(run)
@@ -92,6 +90,17 @@ class DistillationService:
         """
         if job := self.job_of(self.run_of(run_id, visitor)):
             job.cancel()
+
+    def delete(self, run_id: str, visitor: str | None = None) -> None:
+        """Delete a run for good: its samples, its states and what it learnt from. An accelerator that came of it stays.
+
+        Raises:
+            NotFound: as for `go_on`.
+            InvalidRequest: it is in line or running.
+        """
+        run = self.run_of(run_id, visitor)
+        self._refuse_in_line(run)
+        self.runs.remove(run)
 
     def run_of(self, run_id: str, visitor: str | None = None) -> Run:
         """Raises NotFound for an id that no run of `visitor` (None: of anybody) has."""
@@ -157,6 +166,11 @@ class DistillationService:
                 case _:
                     pass
         return problem
+
+    def _refuse_in_line(self, run: Run) -> None:
+        job = self.job_of(run)
+        if job is not None and not job.is_over:
+            raise InvalidRequest("This run is in line already.", "Stop it first.", "run")
 
     def _put_in_line(self, run: Run) -> Run:
         job = self._trainer.submit(KIND, {"run": run.id}, run.record.visitor)

@@ -1,7 +1,9 @@
 """Training runs on disk: a folder each, with its plan, what it told so far, samples, and what came of it."""
 
 import re
+import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +49,11 @@ class Run:
     def events(self) -> tuple[RunEvent, ...]:
         """Everything it told until now, oldest first."""
         return self.log.read()
+
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds it has told nothing; 0 before its first word."""
+        return self.log.age_s()
 
     @property
     def step(self) -> int:
@@ -100,6 +107,13 @@ class EventLog:
                         self._add(event)
             return tuple(self._events)
 
+    def age_s(self) -> float:
+        """How long ago something was written to it, in seconds; 0 if nothing was."""
+        try:
+            return max(0.0, time.time() - self._path.stat().st_mtime)
+        except OSError:
+            return 0.0
+
     def _add(self, event: RunEvent) -> None:
         kind = type(event)
         if isinstance(event, Trained | Looked):
@@ -150,6 +164,18 @@ class Runs:
     def keep(self, run: Run, record: RunRecord) -> None:
         """Write what is known of a run beside its plan."""
         atomic_write(run.folder / RECORD, record.model_dump_json(indent=2).encode())
+
+    def remove(self, run: Run) -> None:
+        """Delete a run's folder for good.
+
+        Raises:
+            StorageFailed: it cannot be deleted.
+        """
+        with storage_errors(run.folder):
+            (run.folder / RECORD).unlink(missing_ok=True)  # first: without it, what a crash leaves is no run
+            shutil.rmtree(run.folder)
+        self._logs.pop(run.folder.name, None)
+        self._plans.pop(run.folder.name, None)
 
     def of(self, visitor: str | None = None) -> tuple[Run, ...]:
         """Those of `visitor` (None: of everybody), newest first."""

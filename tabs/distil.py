@@ -17,6 +17,7 @@ from tabs import controls, distil_views
 from tabs.flash import FlashTab, able, accelerators_of, lines_of
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
+from tabs.result import build_confirm
 from tabs.visitor import build_browser_state, visitor_of
 from tabs.widgets import build_matrix
 
@@ -34,6 +35,10 @@ class DistilPanel:
     start: gr.Button
     stop: gr.Button
     go_on: gr.Button
+    delete: gr.Button
+    confirm: gr.Row
+    yes: gr.Button
+    no: gr.Button
     runs: gr.Dropdown
     shown: gr.Dropdown
     samples: gr.HTML
@@ -50,7 +55,14 @@ class DistilPanel:
         """Everything that `show` may set."""
         return [
             self.samples, self.losses, self.qualities, self.stop, self.go_on, self.use, self.kohya, self.diffusers,
-            self.runs, self.shown,
+            self.runs, self.shown, self.delete,
+        ]  # fmt: skip
+
+    @property
+    def _of_a_run(self) -> list[Component]:
+        """What makes sense only while a run shows."""
+        return [
+            self.losses, self.qualities, self.go_on, self.use, self.kohya, self.diffusers, self.shown, self.delete,
         ]  # fmt: skip
 
     def on_load(self, run_id: Any, shown: Any) -> Updates:
@@ -91,6 +103,16 @@ class DistilPanel:
             return {self.error: controls.error_html(error.message, error.hint)}
         return {self.error: "", **self.show(run.id, "")}
 
+    def on_delete(self, run_id: Any) -> Updates:
+        """Input: the run. Outputs: the newest of those that are left, or the error."""
+        try:
+            self.services.distillation.delete(str(run_id or ""))
+        except StudioError as error:
+            return {self.error: controls.error_html(error.message, error.hint), self.confirm: gr.Row(visible=False)}
+        left = self.services.distillation.runs.of()[:1]
+        chosen = left[0].id if left else None
+        return {self.error: "", self.run: chosen, self.confirm: gr.Row(visible=False), **self.show(chosen, "")}
+
     def on_choose(self, run_id: Any) -> Updates:
         """Input: the list of runs. Outputs: that one, as it stands."""
         return {self.run: run_id, self.error: "", **self.show(run_id, "")}
@@ -123,6 +145,7 @@ class DistilPanel:
                 self.samples: distil_views.samples(None, None, "", None),
                 self.stop: gr.Button(interactive=False),
                 self.runs: gr.Dropdown(choices=choices, value=None, visible=bool(runs)),
+                **{part: gr.update(visible=False) for part in self._of_a_run},
             }
         job = self.services.distillation.job_of(run)
         events = list(job.events(timeout=0, previews=False)) if job else []
@@ -140,6 +163,7 @@ class DistilPanel:
             ),
             self.stop: gr.Button(interactive=not is_over),
             self.go_on: gr.Button(visible=is_over and run.step < run.plan.num_steps),
+            self.delete: gr.Button(visible=is_over),
             self.use: gr.Button(visible=is_made),
             self.kohya: gr.Button(visible=run.export("kohya") is not None, link=f"runs/{run.id}/kohya.safetensors"),
             self.diffusers: gr.Button(visible=run.export("peft") is not None, link=f"runs/{run.id}/peft.safetensors"),
@@ -168,12 +192,16 @@ class DistilPanel:
         self.form["checkpoint"].input(guarded(self.on_model), self.form["checkpoint"], numbers, **QUIET)
         self.stop.click(guarded(self.on_stop), self.run, self.stop, **QUIET)
         self.go_on.click(guarded(self.on_go_on), self.run, [*self.results, self.error], **QUIET)
-        self.runs.input(guarded(self.on_choose), self.runs, [*self.results, self.error, self.run], **QUIET)
+        chosen = [*self.results, self.error, self.run]
+        self.runs.input(guarded(self.on_choose), self.runs, chosen, **QUIET)
+        self.delete.click(lambda: gr.Row(visible=True), None, self.confirm, **QUIET)
+        self.no.click(lambda: gr.Row(visible=False), None, self.confirm, **QUIET)
+        self.yes.click(guarded(self.on_delete), self.run, [*chosen, self.confirm], **QUIET)
         look = [self.run, self.shown]
         self.shown.input(guarded(self.on_look), look, self.results, **QUIET)
         self.timer.tick(guarded(self.on_look), look, self.results, trigger_mode="once", **QUIET)
-        chosen = [self.flash.form["checkpoint"], self.flash.form["accelerator"]]
-        self.use.click(guarded(self.on_use), self.run, chosen, **QUIET)
+        above = [self.flash.form["checkpoint"], self.flash.form["accelerator"]]
+        self.use.click(guarded(self.on_use), self.run, above, **QUIET)
 
 
 def build_distil(services: Services, flash: FlashTab) -> DistilPanel:
@@ -212,8 +240,11 @@ def build_distil(services: Services, flash: FlashTab) -> DistilPanel:
                 use = gr.Button("Compare it above", size="sm", visible=False, elem_id="distil-use")
                 kohya = gr.Button("Download", size="sm", visible=False, elem_id="distil-kohya")
                 diffusers = gr.Button("Download for diffusers", size="sm", visible=False, elem_id="distil-diffusers")
+                delete = gr.Button("Delete", size="sm", visible=False, elem_id="distil-delete")
+            confirm, yes, no = build_confirm("distil-delete", _DELETE)
     panel = DistilPanel(
-        services=services, flash=flash, form=Form(fields), error=error, start=start, stop=stop, go_on=go_on, runs=runs,
+        services=services, flash=flash, form=Form(fields), error=error, start=start, stop=stop, go_on=go_on,
+        delete=delete, confirm=confirm, yes=yes, no=no, runs=runs,
         shown=shown, samples=samples, losses=losses, qualities=qualities, use=use, kohya=kohya, diffusers=diffusers,
         timer=gr.Timer(LOOK_EVERY_S), run=build_browser_state("run"),
     )  # fmt: skip
@@ -225,6 +256,9 @@ _WHAT = (
     "A model teaches an adapter to draw in 2 to 8 steps, without guidance, what it draws in many with it. It learns in "
     "the background; close the page if you like. While pictures are drawn, it waits."
 )
+
+
+_DELETE = "Delete this run with its samples and its states for good? The accelerator that came of it stays."
 
 
 def _build_what(services: Services) -> dict[str, Component]:

@@ -15,6 +15,7 @@ from tabs.widgets import as_json
 
 EMPTY = "What it draws in 2, 4 and 8 steps appears here while it learns, next to the teacher's pictures."
 _POINTS = 150
+_STRANGE_S, _STRANGE_STEPS = 900.0, 300
 
 
 def samples(run: Run | None, look: Looked | None, line: str, percent: float | None) -> str:
@@ -46,6 +47,9 @@ def standing(run: Run, events: Sequence[Event]) -> tuple[str, float | None]:
             return f"Stopped at step {run.step} of {run.plan.num_steps}.{best.replace('Best so far', 'Kept')}", None
         case Progress(step=step, total=total, phase=phase) if phase == WAITING:
             return f"Waits while a picture is drawn, at step {step} of {total}.{best}", 100 * step / max(1, total)
+        case Progress(step=step, total=total) if run.silent_s > silence_s(run.trained):
+            words = f"Nothing heard of step {step + 1} of {total} for {views.duration(run.silent_s)}"
+            return f"{words}. If that stays so, stop it and go on: it starts where it was saved last.{best}", 0.0
         case Progress(step=step, total=total, eta_s=eta_s, phase=phase):
             left = "" if eta_s is None else f" · {views.duration(eta_s)} left"
             what = "Getting pictures ready:" if phase == PREPARING else "Step"
@@ -56,6 +60,12 @@ def standing(run: Run, events: Sequence[Event]) -> tuple[str, float | None]:
             return f"Step {run.step} of {run.plan.num_steps}.{best}", None
         case _:
             return f"Getting the model ready …{best}", 0.0
+
+
+def silence_s(trained: Sequence[Trained]) -> float:
+    """For how long a run may tell nothing before that is strange: much longer than its steps take, and than it takes
+    to draw samples."""
+    return max(_STRANGE_S, _STRANGE_STEPS * trained[-1].step_s if trained else 0.0)
 
 
 def losses(trained: Sequence[Trained]) -> dict[str, list[float]]:

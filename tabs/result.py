@@ -142,10 +142,12 @@ def build_result(catalogue: Catalogue, gallery: Gallery) -> Result:
     )
 
 
-def build_confirm(name: str) -> tuple[gr.Row, gr.Button, gr.Button]:
-    """A question in the page before a picture is deleted: the row, yes and no."""
+def build_confirm(
+    name: str, question: str = "Delete this picture and its file for good?"
+) -> tuple[gr.Row, gr.Button, gr.Button]:
+    """A question in the page before something is deleted: the row, yes and no."""
     with gr.Row(visible=False, elem_id=f"{name}-confirm", elem_classes="tools confirm") as confirm:
-        gr.HTML("<p>Delete this picture and its file for good?</p>", js_on_load=None)
+        gr.HTML(f"<p>{question}</p>", js_on_load=None)
         yes = gr.Button("Delete for good", variant="stop", elem_id=f"{name}-yes", size="sm", min_width=120)
         no = gr.Button("Keep it", elem_id=f"{name}-no", size="sm", min_width=80)
     return confirm, yes, no

@@ -139,6 +139,23 @@ def test_a_run_that_is_stopped_keeps_its_best_and_goes_on(studio: Services) -> N
     assert {row.id for row in studio.catalogue.accelerators} == offered  # in place of the earlier one
 
 
+def test_a_run_in_line_is_not_deleted_and_a_deleted_one_leaves_its_accelerator(studio: Services) -> None:
+    service = studio.distillation
+    run = started(service, quick("Short-lived", num_steps=400), lambda run: run.best is not None)
+    with pytest.raises(InvalidRequest, match="in line already"):
+        service.delete(run.id)
+    service.stop(run.id)
+    job = service.job_of(run)
+    assert job is not None and isinstance(job.wait(timeout=PATIENCE_S), Cancelled)
+    made = service.run_of(run.id).record.accelerator_id
+    service.delete(run.id)
+    assert not run.folder.exists() and run.id not in [other.id for other in service.runs.of()]
+    studio.own_accelerators.refresh()
+    assert made and studio.catalogue.accelerator(made)
+    with pytest.raises(NotFound):
+        service.delete(run.id)
+
+
 def test_training_waits_while_a_picture_is_drawn(studio: Services) -> None:
     service = studio.distillation
     run = started(service, quick("Patient", num_steps=4000, look_every=1000), lambda run: run.step > 2)

@@ -1,6 +1,8 @@
 """The panel in which accelerators are made: what is asked becomes a run, and a run shows as it stands."""
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from studio.domain.events import Progress
 from studio.domain.run_events import Looked, RunEvent, Trained, line_of
 from studio.domain.run_files import EVENTS, EXPORTS, SAMPLES, sample_name, teacher_name
 from studio.runs import Run
@@ -128,6 +131,35 @@ def test_what_a_browser_kept_of_another_studio_shows_the_empty_panel(panel: Dist
     updates = panel.on_load(kept, None)
     assert "appears here" in json.loads(updates[panel.samples])["empty"]
     assert updates[panel.run] is None
+
+
+def test_a_run_that_is_deleted_is_gone_and_the_next_one_shows(panel: DistilPanel) -> None:
+    older, newer = told(panel), told(panel)
+    refused = panel.on_delete(newer.id)
+    assert "in line already" in refused[panel.error] and newer.folder.is_dir()
+    for run in (older, newer):
+        panel.on_stop(run.id)
+    updates = panel.on_delete(newer.id)
+    assert updates[panel.run] == older.id and not newer.folder.exists() and older.folder.is_dir()
+    assert updates[panel.delete].visible
+    updates = panel.on_delete(older.id)
+    assert updates[panel.run] is None and updates[panel.losses]["visible"] is False
+    assert "no such training run" in panel.on_delete(older.id)[panel.error]
+
+
+def test_a_run_that_tells_nothing_for_long_is_pointed_out(panel: DistilPanel) -> None:
+    run = told(panel)
+    running = [
+        Progress(
+            index=0, job_id="j", time=0.0, step=12, total=20, image_index=0, num_images=1, eta_s=4.0, phase="train"
+        )
+    ]
+    assert distil_views.standing(run, running)[0].startswith("Step 12 of 20")
+    long_ago = time.time() - 1000
+    os.utime(run.folder / EVENTS, (long_ago, long_ago))
+    line, _ = distil_views.standing(run, running)
+    assert line.startswith("Nothing heard of step 13 of 20 for 16 min") and "stop it and go on" in line
+    assert distil_views.silence_s([Trained(step=1, total=2, loss=1, step_s=60)]) == 18_000
 
 
 def test_files_of_a_run_are_served_and_nothing_else_of_its_folder(panel: DistilPanel) -> None:
