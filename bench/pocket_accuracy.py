@@ -4,10 +4,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import engines  # noqa: E402, F401  (before diffusers: see engines/torchvision_names.py)
+
+# isort: split
 import torch  # noqa: E402
 from diffusers import AutoencoderTiny, DiffusionPipeline  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -28,6 +32,7 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path, help="an accelerator: few steps by the LCM sampler")
     parser.add_argument("--few", type=int, help="steps of the LCM sampler; then without guidance unless told")
     parser.add_argument("--grid", choices=("lcm", "trailing"), default="lcm", help="where those steps lie")
+    parser.add_argument("--half", action="store_true", help="decode in bfloat16")
     parser.add_argument(
         "--tiny", nargs="?", type=Path, const=TINY_VAE_FOLDER, help="decode by the tiny autoencoder, or another one"
     )
@@ -41,6 +46,8 @@ def main() -> None:
     pipeline.set_progress_bar_config(disable=True)
     if options.adapter:
         pipeline.load_lora_weights(options.adapter)
+    if options.half:
+        decode_in_half(pipeline.vae)
     if options.tiny:
         pipeline.vae = AutoencoderTiny.from_pretrained(options.folder / options.tiny, dtype=torch.float32)
     sampling = sampling_of(options)
@@ -61,6 +68,16 @@ def main() -> None:
     print(table(report))
     if options.json:
         options.json.write_text(json.dumps(numbers(report, sampling), indent=2) + "\n")
+
+
+def decode_in_half(vae: Any) -> None:
+    """Let `vae` decode in bfloat16, as the studio's `half` does."""
+    decode = vae.to(torch.bfloat16, memory_format=torch.channels_last).decode
+
+    def decode_half(latents: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+        return (decode(latents.to(torch.bfloat16), return_dict=False)[0].float(),)
+
+    vae.decode = decode_half
 
 
 def table(report: Report) -> str:

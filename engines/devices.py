@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import psutil
@@ -126,6 +126,14 @@ def _automatic_dtype(name: str) -> torch.dtype:
     matrices = [torch.ones(_SIDE, _SIDE, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)]
     bfloat16, float32 = best_seconds([partial(torch.mm, matrix, matrix) for matrix in matrices], repeats=20)
     return torch.bfloat16 if bfloat16 * BF16_MARGIN < float32 else torch.float32
+
+
+@cache
+def is_bfloat16_fast(device: str) -> bool:
+    """Whether `device` computes in bfloat16 much faster than in float32; on a CPU measured, once."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and _automatic_dtype(device) == torch.bfloat16
 
 
 def best_seconds(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:

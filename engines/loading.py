@@ -1,5 +1,6 @@
 """Open a checkpoint where it lies: a diffusers folder or a single file, checked before a tensor is touched."""
 
+import copy
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import AutoencoderTiny
 from safetensors import SafetensorError
 
 from engines.attaching import MergedWeights
 from engines.conditioning import PromptCache
-from engines.devices import dtype_name
+from engines.devices import dtype_name, is_bfloat16_fast
 from engines.full_size import family_folder, family_tokenizers
 from engines.identity import weights_sha256, weights_stamp
 from engines.memory import release_memory
 from engines.parts import TINY_VAE_FOLDER
+from engines.pipelines import PIPELINES, SteadyPipeline, SteadyXLPipeline
 from engines.placement import execution_device, mapped_parts, put
 from engines.prediction import measure_prediction_type
 from engines.soundness import FOLDER_HINT, inspect
@@ -27,7 +29,6 @@ from studio.domain.memory import Placement
 
 logger = logging.getLogger(__name__)
 
-PIPELINES = {"sd15": StableDiffusionPipeline, "sd21": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
 _FEWEST_WORDS = 256
 """A CLIP tokenizer has a token for every byte at least."""
 
@@ -54,6 +55,15 @@ class Loaded:
     def device(self) -> torch.device:
         """Where it computes; its weights may be elsewhere."""
         return execution_device(self.pipeline)
+
+    @cached_property
+    def half_vae(self) -> Any | None:
+        """A copy of its VAE in bfloat16, whose range is that of float32; None where that gains nothing, or where
+        weights are not at hand to be copied."""
+        vae = self.pipeline.vae
+        if vae.dtype != torch.float32 or self.placement != "resident" or not is_bfloat16_fast(self.device.type):
+            return None
+        return copy.deepcopy(vae).to(torch.bfloat16, memory_format=torch.channels_last)
 
     @cached_property
     def num_bytes(self) -> int:
@@ -104,6 +114,8 @@ def load(
     for part in (pipeline.unet, pipeline.vae):
         part.to(memory_format=torch.channels_last)  # 0.96 and 0.83 of the time, docs/benchmarks.md
     put(pipeline, placement, device, mapped)
+    if placement == "resident":
+        pipeline.known_device = torch.device(device)
     if tiny_vae is not None:
         tiny_vae.to(device, memory_format=torch.channels_last)
     release_memory()  # what reading and converting left: 0.7 GB with SD 1.5
@@ -124,7 +136,7 @@ def load(
 
 def _open(
     checkpoint: Checkpoint, place: Path, dtype: torch.dtype, offline: bool, mapped: Path | None
-) -> tuple[DiffusionPipeline, AutoencoderTiny | None]:
+) -> tuple[SteadyPipeline | SteadyXLPipeline, AutoencoderTiny | None]:
     pipeline_class = PIPELINES[checkpoint.family]
     bare = {} if checkpoint.family == "sdxl" else {"safety_checker": None, "requires_safety_checker": False}
     if place.is_file():

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from engines.attaching import AttachedAdapter, attached
 from engines.conditioning import PromptCache, call_arguments, remembered_prompt
-from engines.devices import in_float32
+from engines.devices import cpu_threads, in_float32
 from engines.loading import Loaded
 from engines.memory import release_memory
 from engines.parts import TINY_VAE_FOLDER
@@ -21,6 +22,9 @@ from studio.domain.request import ResolvedRequest
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_HALF_THREADS = 2
+"""For a miniature's decoder in half precision, whose few layers are large enough to share, unlike those of its UNet. As
+many on every machine, since their number changes last bits."""
 
 
 class Work:
@@ -48,7 +52,8 @@ class Work:
             GenerationFailed: the tiny decoder is asked for, and there is none.
         """
         try:
-            tiny = tiny_of(loaded) if self._request.decoder == "tiny" else None
+            decoder = self._request.decoder
+            tiny = tiny_of(loaded) if decoder == "tiny" else None
             if self._latents is None:
                 self._latents = self._denoised(loaded, adapters, watch)
                 if not loaded.checkpoint.is_pocket:
@@ -56,6 +61,9 @@ class Work:
             latents = self._latents
             if tiny is not None:
                 return _drawn(loaded.pipeline, tiny.decode(latents.to(tiny.dtype)).sample)
+            if decoder == "half" and loaded.half_vae is not None:
+                with suppress(NotFinite):
+                    return _in_half(loaded, loaded.half_vae, latents)
             return self._twice("VAE", loaded, (loaded.pipeline.vae,), lambda: _decoded(loaded.pipeline, latents))
         finally:
             watch.close()
@@ -121,6 +129,13 @@ def tiny_of(loaded: Loaded) -> AutoencoderTiny:
 def _readers(pipeline: Any) -> tuple[Any, ...]:
     second = getattr(pipeline, "text_encoder_2", None)
     return (pipeline.unet, pipeline.text_encoder) + (() if second is None else (second,))
+
+
+def _in_half(loaded: Loaded, half: Any, latents: Tensor) -> np.ndarray:
+    half.use_tiling = loaded.pipeline.vae.use_tiling
+    with cpu_threads(_HALF_THREADS if loaded.checkpoint.is_pocket else None):
+        pixels = half.decode(latents.to(half.dtype) / half.config.scaling_factor).sample
+    return _drawn(loaded.pipeline, pixels.float())
 
 
 def _decoded(pipeline: Any, latents: Tensor) -> np.ndarray:

@@ -60,7 +60,8 @@ def infotext(record: ImageRecord, catalogue: Catalogue) -> str:
         "RNG": "CPU",
         "Lora hashes": record.environment.get("adapters", ""),
         "Accelerator": "" if recipe.accelerator == NO_ACCELERATOR else recipe.accelerator,
-        "VAE Decoder": "" if recipe.decoder == "full" else TINY_DECODER,
+        "VAE Decoder": TINY_DECODER if recipe.decoder == "tiny" else "",
+        "Decoder": "half" if recipe.decoder == "half" else "",  # A1111 has no word for it
         "Version": SOFTWARE,
     }
     prompt = " ".join([record.prompt_as_run, *(use.tag for use in adapters_named(recipe.prompt))])
@@ -107,7 +108,7 @@ def request_from_infotext(text: str, catalogue: Catalogue) -> FoundSettings:
     values["checkpoint"] = _checkpoint_id(found.get("Model", ""), catalogue)
     named = found.get("Accelerator")
     values["accelerator"] = named if named in [row.id for row in catalogue.accelerators] else None
-    values["decoder"] = "tiny" if found.get("VAE Decoder") == TINY_DECODER else "full"
+    values["decoder"] = "tiny" if found.get("VAE Decoder") == TINY_DECODER else found.get("Decoder", "full")
     unknown = {"scheduler": found.get("Sampler"), "checkpoint": found.get("Model"), "accelerator": named}
     left_out = [f"{label(field).lower()} {said}" for field, said in unknown.items() if said and not values[field]]
     try:

@@ -124,7 +124,11 @@ def accelerator_choices(catalogue: Catalogue, checkpoint: Checkpoint) -> list[Ch
 
 
 def decoder_choices() -> list[Choice]:
-    return [("Full — the model's own", "full"), ("Tiny — a third of its time or less, rougher", "tiny")]
+    return [
+        ("Full — the model's own", "full"),
+        ("Half — the same in half precision, half of its time or less", "half"),
+        ("Tiny — a third of its time or less, rougher", "tiny"),
+    ]
 
 
 def style_choices(catalogue: Catalogue, checkpoint: Checkpoint) -> list[Choice]:

@@ -44,7 +44,7 @@ class FlashRequest(_Frozen):
     """Of the baseline alone: where guidance is off, it has no effect."""
     checkpoint: CheckpointId | None = None
     accelerator: AcceleratorId | None = None
-    decoder: DecoderId = "full"
+    decoder: DecoderId = "half"
     """Of few steps; the baseline has the model's own."""
     steps: Annotated[tuple[Steps, ...], Field(min_length=1, max_length=MAX_COUNTS)] = (2, 4, 8)
     has_baseline: bool = True

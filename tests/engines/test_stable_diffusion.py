@@ -10,19 +10,25 @@ import torch
 from PIL import Image
 
 from engines.base import Engine, Step, unheard
-from engines.devices import cpu_threads
+from engines.devices import cpu_threads, is_bfloat16_fast
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
 from studio.accelerators import AcceleratorService
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import GenerationFailed, JobCancelled
 from studio.domain.request import GenerationRequest, ResolvedRequest
-from studio.settings import PROJECT_ROOT
+from studio.services import load_engine
+from studio.settings import PROJECT_ROOT, Settings
 
 HEART = "a yellow heart above a purple square on a navy background"
 
+NAMES = str(PROJECT_ROOT / "engines" / "torchvision_names.py")
+"""Read by the programs below, since what is installed beside them may not fit their torch; nothing else of ours is."""
+
 PLAIN_DIFFUSERS = """
 import sys, torch
+exec(open(sys.argv.pop(1)).read())
+name_before_import()
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 folder, prompt, out = sys.argv[1:]
 pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
@@ -62,7 +68,7 @@ def test_the_prompt_becomes_the_right_picture(engine: Engine, recipe: ResolvedRe
 def test_plain_diffusers_makes_the_same_picture(engine: Engine, recipe: ResolvedRequest, tmp_path: Path) -> None:
     folder = PROJECT_ROOT / "engines/pocket/weights/pocket-sd15"
     out = tmp_path / "plain.png"
-    command = [sys.executable, "-c", PLAIN_DIFFUSERS, str(folder), HEART, str(out)]
+    command = [sys.executable, "-c", PLAIN_DIFFUSERS, NAMES, str(folder), HEART, str(out)]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
     ours = np.asarray(make(engine, recipe), dtype=int)
     theirs = np.asarray(Image.open(out).convert("RGB"), dtype=int)
@@ -71,6 +77,8 @@ def test_plain_diffusers_makes_the_same_picture(engine: Engine, recipe: Resolved
 
 TINY_DIFFUSERS = """
 import sys, torch
+exec(open(sys.argv.pop(1)).read())
+name_before_import()
 from diffusers import AutoencoderTiny, LCMScheduler, StableDiffusionPipeline
 folder, adapter, prompt, out = sys.argv[1:]
 pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
@@ -89,7 +97,7 @@ def test_few_steps_with_the_tiny_decoder_are_those_of_plain_diffusers_with_it(
     row = catalogue.accelerator(accelerator)
     assert row is not None and row.file is not None
     out = tmp_path / "plain.png"
-    command = [sys.executable, "-c", TINY_DIFFUSERS, str(folder), str(PROJECT_ROOT / row.file), HEART, str(out)]
+    command = [sys.executable, "-c", TINY_DIFFUSERS, NAMES, str(folder), str(PROJECT_ROOT / row.file), HEART, str(out)]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
     asked = GenerationRequest(prompt=HEART, seed=8, accelerator=accelerator, num_inference_steps=4, decoder="tiny")
     recipe = catalogue.resolve(asked)
@@ -100,6 +108,26 @@ def test_few_steps_with_the_tiny_decoder_are_those_of_plain_diffusers_with_it(
     ).image
     theirs = np.asarray(Image.open(out).convert("RGB"), dtype=int)
     assert np.abs(np.asarray(drawn, dtype=int) - theirs).max() <= 1
+
+
+def test_the_decoder_in_half_precision_draws_the_same_picture_but_for_last_bits(
+    engine: Engine, recipe: ResolvedRequest
+) -> None:
+    half = recipe.model_copy(update={"decoder": "half"})
+    full, drawn = (np.asarray(make(engine, each), dtype=int) for each in (recipe, half))
+    difference = np.abs(full - drawn)
+    assert difference.max() <= 4 and difference.mean() < 0.5
+    assert is_bfloat16_fast("cpu") == bool(difference.any())
+    assert np.array_equal(np.asarray(make(engine, recipe), dtype=int), full)
+
+
+def test_where_half_precision_is_not_faster_the_decoder_is_the_full_one(
+    engine: Engine, recipe: ResolvedRequest, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("engines.loading.is_bfloat16_fast", lambda device: False)
+    other = load_engine(Settings(data_dir=tmp_path, offline=True), catalogue)
+    half = recipe.model_copy(update={"decoder": "half"})
+    assert make(other, half).tobytes() == make(engine, recipe).tobytes()
 
 
 def test_a_recipe_makes_the_same_bytes_whatever_came_before(engine: Engine, recipe: ResolvedRequest) -> None:

@@ -52,7 +52,7 @@ def random_recipe(rng: random.Random) -> ResolvedRequest:
         num_inference_steps=rng.randint(1, 150),
         guidance_scale=rng.choice((0.0, 1.0, 7.5, rng.uniform(0, 30))),
         scheduler=rng.choice(CATALOGUE.schedulers).id,
-        decoder=rng.choice(("full", "tiny")),
+        decoder=rng.choice(("full", "half", "tiny")),
         seed=rng.choice((0, MAX_SEED, rng.randint(0, MAX_SEED))),
         num_images=rng.randint(1, 64),
     )

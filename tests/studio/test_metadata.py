@@ -58,11 +58,13 @@ def test_settings_of_a_written_png_are_the_recipe(tmp_path: Path) -> None:
         assert read_settings(path, CATALOGUE).request == made.as_request()
 
 
-def test_a_tiny_decoder_is_told_as_a1111_does_and_read_from_it() -> None:
+def test_a_tiny_decoder_is_told_as_a1111_does_and_what_it_has_no_word_for_in_a_word_of_ours() -> None:
     assert "VAE Decoder" not in infotext(record(made=recipe()), CATALOGUE)
     told = infotext(record(made=recipe(decoder="tiny")), CATALOGUE)
     assert parse_infotext(told)["VAE Decoder"] == "TAESD"
     assert request_from_infotext(told, CATALOGUE).request.decoder == "tiny"
+    half = infotext(record(made=recipe(decoder="half")), CATALOGUE)
+    assert "VAE Decoder" not in half and request_from_infotext(half, CATALOGUE).request.decoder == "half"
     assert request_from_infotext(A1111_TEXT, CATALOGUE).request.decoder == "full"
 
 

@@ -29,7 +29,7 @@ BAD = [
     ({"prompt": "x", "seed": -2}, "seed", "from -1 to 4294967295"),
     ({"prompt": "x", "seed": 2**32}, "seed", "Seed is 4294967296"),
     ({"prompt": "x", "num_images": 65}, "num_images", "from 1 to 64"),
-    ({"prompt": "x", "decoder": "huge"}, "decoder", "Decoder is 'huge'; it must be full or tiny."),
+    ({"prompt": "x", "decoder": "huge"}, "decoder", "Decoder is 'huge'; it must be full or half or tiny."),
     ({"prompt": "x", "colour": "red"}, "colour", "no setting called 'colour'"),
 ]
 
