@@ -5,6 +5,9 @@ training never sees. Each is judged against its own scene (right answer: correct
 in one attribute (right answer: not correct, for that very reason).
 """
 
+import engines  # noqa: F401  (before diffusers: see engines/torchvision_names.py)
+
+# isort: split
 import argparse
 import io
 import time

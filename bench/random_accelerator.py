@@ -9,6 +9,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import engines  # noqa: E402, F401  (before diffusers: see engines/torchvision_names.py)
+
+# isort: split
 import torch  # noqa: E402
 from diffusers import UNet2DConditionModel  # noqa: E402
 

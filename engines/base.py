@@ -10,6 +10,7 @@ from PIL import Image
 from studio.domain.catalogue import Checkpoint
 from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
+from studio.domain.scores import Score
 from studio.domain.tags import AdapterUse
 
 OnFetch = Callable[[int, int], None]
@@ -100,4 +101,12 @@ class Engine(Protocol):
 
     def preload(self, checkpoint: Checkpoint) -> None:
         """Load a checkpoint ahead of the first request."""
+        ...
+
+    def score(self, judge: Path, picture: Path, text: str) -> Score:
+        """How well the picture in the file `picture` fits `text`, by the open_clip model in the folder `judge`.
+
+        Raises:
+            NotFound, CorruptModel: the judge, or the picture, cannot be had.
+        """
         ...

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from engines.adapters import AdapterShelf
 from engines.base import ChosenAdapter, EngineState, OnFetch, Picture, Step, unheard
 from engines.devices import cpu_threads, dtype_name
 from engines.failures import is_out_of_memory
+from engines.judges import JudgeShelf, opened
 from engines.loading import Loaded
 from engines.memory import release_memory
 from engines.plans import Task, lighter, refusal
@@ -29,6 +31,7 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import GenerationFailed, JobCancelled
 from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
+from studio.domain.scores import Score
 
 logger = logging.getLogger(__name__)
 _FLAT = 1 / 255
@@ -45,6 +48,7 @@ class StableDiffusionEngine:
         self._pool = pool
         self._catalogue = catalogue
         self._shelf = AdapterShelf()
+        self._judges = JudgeShelf()
 
     def state(self) -> EngineState:
         """See `engines.base.Engine.state`."""
@@ -59,6 +63,10 @@ class StableDiffusionEngine:
         """Load a checkpoint ahead of the first request."""
         with self._pool.lease(checkpoint):
             pass
+
+    def score(self, judge: Path, picture: Path, text: str) -> Score:
+        """See `engines.base.Engine.score`."""
+        return self._judges.take(judge).score(opened(picture), text)
 
     def generate(
         self,

@@ -1,16 +1,19 @@
 """What each column of a comparison took and gave: times, speed-up, likeness to the baseline, prompts drawn right."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
 from studio.domain.flash import Column, Comparison
 from studio.domain.images import ImageRecord
+from studio.domain.scores import Score
 from studio.gallery import opened
 from studio.similarity import ssim
-from studio.statistics import Estimate, Spread, median, share, spread
+from studio.statistics import Estimate, Spread, mean, median, share, spread
 
 PHASES = ("text", "denoise", "decode", "total")
 
@@ -18,8 +21,9 @@ PHASES = ("text", "denoise", "decode", "total")
 @dataclass(frozen=True, kw_only=True)
 class Figures:
     """Of one column, over its pictures so far. Times are in seconds; `speed_up` and `likeness` (structural similarity)
-    are against the baseline's picture of the same prompt and seed, `right` is the share that the checker passes. None:
-    there is nothing to measure it by."""
+    are against the baseline's picture of the same prompt and seed, `right` is the share that the checker passes. `clip`
+    is the CLIP score (cosine · 100) and `clip_gain` how much it is above the baseline's; their unit is the prompt, and
+    its seeds are averaged first. None: there is nothing to measure it by."""
 
     column: Column
     n: int
@@ -28,6 +32,8 @@ class Figures:
     speed_up: Estimate | None
     likeness: Estimate | None
     right: Estimate | None
+    clip: Estimate | None = None
+    clip_gain: Estimate | None = None
 
 
 def figures(
@@ -36,15 +42,18 @@ def figures(
     path_of: Callable[[ImageRecord], Path],
     *,
     is_pocket: bool,
+    scores: Mapping[str, Score],
 ) -> tuple[Figures, ...]:
-    """Of every column that has a picture yet; `pictures` are by the index of their cell."""
+    """Of every column that has a picture yet; `pictures` are by the index of their cell, `scores` by their ids."""
     by_column = comparison.by_column(pictures)
     baseline = by_column[comparison.baseline.name] if comparison.baseline else {}
-    return tuple(
+    told = [
         _of_column(column, by_column[column.name], {} if column.is_baseline else baseline, path_of, is_pocket)
         for column in comparison.columns
         if by_column[column.name]
-    )
+    ]
+    seeds = len(comparison.seeds)
+    return tuple(_with_clip(each, by_column[each.column.name], baseline, scores, seeds) for each in told)
 
 
 def _of_column(
@@ -67,6 +76,30 @@ def _of_column(
         likeness=median(likeness) if likeness else None,
         right=share(sum(verdicts), len(verdicts)) if verdicts else None,
     )
+
+
+def _with_clip(
+    told: Figures,
+    records: Mapping[int, ImageRecord],
+    baseline: Mapping[int, ImageRecord],
+    scores: Mapping[str, Score],
+    seeds: int,
+) -> Figures:
+    ours, theirs = _clip_by_row(records, scores), _clip_by_row(baseline, scores)
+    gains = {} if told.column.is_baseline else {row: ours[row] - theirs[row] for row in ours if row in theirs}
+    return replace(told, clip=_over_prompts(ours, seeds), clip_gain=_over_prompts(gains, seeds))
+
+
+def _clip_by_row(records: Mapping[int, ImageRecord], scores: Mapping[str, Score]) -> dict[int, float]:
+    return {row: 100 * scores[record.id].cosine for row, record in records.items() if record.id in scores}
+
+
+def _over_prompts(values: Mapping[int, float], seeds: int) -> Estimate | None:
+    """The mean over prompts of their pictures' mean; `values` are by row, of which each prompt has `seeds`."""
+    prompts: dict[int, list[float]] = defaultdict(list)
+    for row, value in values.items():
+        prompts[row // seeds].append(value)
+    return mean([fmean(of_prompt) for of_prompt in prompts.values()]) if prompts else None
 
 
 def _verdicts(records: Sequence[ImageRecord], path_of: Callable[[ImageRecord], Path]) -> list[bool]:

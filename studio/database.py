@@ -151,7 +151,11 @@ def _name_recipes(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX images_of_recipe ON images (recipe_sha256, visitor)")
 
 
-_STEPS: tuple[Callable[[Connection], None], ...] = (_name_recipes,)
+def _keep_scores(connection: Connection) -> None:
+    """2 → 3: what judges say is kept, in a table of its own, which is made with all that are missing."""
+
+
+_STEPS: tuple[Callable[[Connection], None], ...] = (_name_recipes, _keep_scores)
 """What makes version 2 of 1, and so on. A step spells tables out as they were then, since `studio.tables` goes on."""
 
 

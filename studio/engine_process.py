@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -22,6 +23,7 @@ from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import GenerationFailed
 from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
+from studio.domain.scores import Score
 from studio.engine_messages import Answer, Call, Callback, Look, Stream, portable
 from studio.processes import child_environment
 from studio.settings import Settings
@@ -70,6 +72,10 @@ class EngineProcess:
     def preload(self, checkpoint: Checkpoint) -> None:
         """See `engines.base.Engine.preload`."""
         self._do("preload", (checkpoint,), {})
+
+    def score(self, judge: Path, picture: Path, text: str) -> Score:
+        """See `engines.base.Engine.score`."""
+        return self._do("score", (judge, picture, text), {})
 
     def generate(
         self,

@@ -22,6 +22,7 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import JobCancelled, StudioError
 from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
+from studio.domain.scores import Score
 from studio.engine_messages import Answer, Call, Callback, Look, Stream, portable
 from studio.services import CATALOGUE_PATH, load_engine
 from studio.settings import Settings
@@ -98,6 +99,9 @@ class Worker:
     def preload(self, call_id: int, checkpoint: Checkpoint) -> None:
         self._look_for(checkpoint.id)
         self._engine.preload(checkpoint)
+
+    def score(self, call_id: int, judge: Path, picture: Path, text: str) -> Score:
+        return self._engine.score(judge, picture, text)
 
     def generate(
         self,

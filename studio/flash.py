@@ -3,7 +3,7 @@
 from typing import Any
 
 from studio.comparison import Figures, figures
-from studio.domain.catalogue import Catalogue
+from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import JobCancelled
 from studio.domain.events import Drawing, ImageReady
 from studio.domain.flash import Cell, Comparison, FlashRequest, resolve_flash
@@ -12,6 +12,7 @@ from studio.gallery import Gallery
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
+from studio.scoring import ScoringService
 from studio.step_reporter import StepReporter
 
 KIND = "flash"
@@ -27,13 +28,19 @@ class FlashService:
     """Submits comparisons and runs them. Every picture is drawn, even one that was made before: its time counts."""
 
     def __init__(
-        self, catalogue: Catalogue, runner: JobRunner, gallery: Gallery, generation: GenerationService
+        self,
+        catalogue: Catalogue,
+        runner: JobRunner,
+        gallery: Gallery,
+        generation: GenerationService,
+        scoring: ScoringService,
     ) -> None:
         self._catalogue = catalogue
         self._runner = runner
         self._gallery = gallery
         self._generation = generation
-        self._figures: dict[str, tuple[frozenset[str], tuple[Figures, ...]]] = {}
+        self._scoring = scoring
+        self._figures: dict[str, tuple[tuple[frozenset[str], frozenset[str]], tuple[Figures, ...]]] = {}
         runner.register(KIND, self.run)
 
     def submit(self, request: FlashRequest, visitor: str = "local") -> Job:
@@ -58,7 +65,8 @@ class FlashService:
 
     def run(self, job: Job) -> dict[str, Any]:
         """Draw every picture of `job` that is not recorded yet; the job handler."""
-        cells = comparison_of(job).cells()
+        comparison = comparison_of(job)
+        cells, checkpoint = comparison.cells(), self._checkpoint(comparison)
         done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
         left = [cell for cell in cells if cell.index not in done]
         reporter = StepReporter(job, len(cells), len(done), [cell.column.evaluations for cell in cells])
@@ -69,7 +77,8 @@ class FlashService:
             picture = self._generation.make(cell.recipe, job.cancelled, reporter, reporter.fetching)
             if job.cancelled():
                 raise JobCancelled
-            self._generation.keep(job, cell.recipe, cell.index, picture)
+            record = self._generation.keep(job, cell.recipe, cell.index, picture)
+            self._scoring.score(record, checkpoint)
             reporter.image_done()
         return {"num_images": len(cells), "seconds": round(reporter.elapsed_s, 2)}
 
@@ -80,13 +89,28 @@ class FlashService:
     def figures(self, job: Job) -> tuple[Figures, ...]:
         """What each column took and gave so far."""
         comparison, pictures = comparison_of(job), self.pictures(job)
-        ids = frozenset(record.id for record in pictures.values())
+        scores = self._scoring.scores(job.id)
+        ids = frozenset(record.id for record in pictures.values()), frozenset(scores)
         known, told = self._figures.get(job.id, (None, ()))
         if known != ids:  # a page looks every second
-            checkpoint = self._catalogue.checkpoint(comparison.columns[0].recipe.checkpoint)
-            told = figures(comparison, pictures, self._gallery.path, is_pocket=checkpoint.is_pocket)
+            is_pocket = self._checkpoint(comparison).is_pocket
+            told = figures(comparison, pictures, self._gallery.path, is_pocket=is_pocket, scores=scores)
             self._figures = {**dict(list(self._figures.items())[-_KEPT:]), job.id: (ids, told)}
         return told
+
+    def judged_by(self, job: Job) -> str:
+        """What the CLIP scores of `job` are scores of, in a sentence, or why there are none; "" if nobody asked for
+        any."""
+        scores = list(self._scoring.scores(job.id).values())
+        if not scores:
+            problem = self._scoring.problem(self._checkpoint(comparison_of(job)))
+            return f"There is no CLIP score: {problem}" if problem else ""
+        cut = sum(score.is_truncated for score in scores)
+        words = f"CLIP score: cosine × 100 by {scores[0].judge}, the mean over prompts, whose seeds are averaged first."
+        return f"{words} It read only the beginning of {cut} of {len(scores)} prompts." if cut else words
+
+    def _checkpoint(self, comparison: Comparison) -> Checkpoint:
+        return self._catalogue.checkpoint(comparison.columns[0].recipe.checkpoint)
 
     def _warm_up(self, job: Job, cells: tuple[Cell, ...], reporter: StepReporter) -> None:
         for cell in {cell.column.name: cell for cell in cells}.values():

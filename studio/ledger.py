@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, UpdateBase, and_, delete, func, or_, select, update
@@ -20,9 +20,19 @@ from studio.database import database_errors, open_database, writing
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord, recipe_sha256
 from studio.domain.request import ResolvedRequest
+from studio.domain.scores import Score
 from studio.processes import is_dead
 from studio.search import conditions, search_text
-from studio.tables import WAITING_OR_RUNNING, ImageEntry, JobEntry, JobRow, JobState, ReusedEntry, WeightsEntry
+from studio.tables import (
+    WAITING_OR_RUNNING,
+    ImageEntry,
+    JobEntry,
+    JobRow,
+    JobState,
+    ReusedEntry,
+    ScoreEntry,
+    WeightsEntry,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -255,6 +265,24 @@ class Ledger:
     def remove_image(self, image_id: str) -> None:
         """Forget an image; nothing happens if it is not there."""
         self._changes(delete(ImageEntry).where(ImageEntry.id == image_id))
+
+    # Scores
+
+    def keep_score(self, image_id: str, score: Score) -> None:
+        """Remember what a judge said of a picture, in place of what it said before; nothing if the picture is gone."""
+        with self._writing() as session:
+            if session.get(ImageEntry, image_id) is not None:
+                session.merge(ScoreEntry(image_id=image_id, **asdict(score)))
+
+    def scores(self, job_id: str) -> dict[str, list[Score]]:
+        """What judges said of the pictures that a job made, by the id of the picture."""
+        wanted = select(ScoreEntry).join(ImageEntry, ImageEntry.id == ScoreEntry.image_id)
+        told: dict[str, list[Score]] = {}
+        with self._reading() as session:
+            for entry in session.scalars(wanted.where(ImageEntry.job_id == job_id)):
+                values = {field.name: getattr(entry, field.name) for field in fields(Score)}
+                told.setdefault(entry.image_id, []).append(Score(**values))
+        return told
 
     # Weights
 

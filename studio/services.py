@@ -23,6 +23,7 @@ from studio.ledger import Ledger
 from studio.own_accelerators import OwnAccelerators
 from studio.planning import PlanningService
 from studio.reproduction import ReproductionService
+from studio.scoring import ScoringService
 from studio.settings import PROJECT_ROOT, Settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Services:
     generation: GenerationService
     planning: PlanningService
     reproduction: ReproductionService
+    scoring: ScoringService
     flash: FlashService
     trainer: JobRunner
     distillation: DistillationService
@@ -113,7 +115,8 @@ def open_services(
     earlier = EarlierPictures(gallery, ledger, additions, holder, settings)
     generation = GenerationService(catalogue, runner, gallery, holder, additions, earlier)
     reproduction = ReproductionService(runner, gallery, generation)
-    flash = FlashService(catalogue, runner, gallery, generation)
+    scoring = ScoringService(settings.judges_dir, ledger, gallery, holder)
+    flash = FlashService(catalogue, runner, gallery, generation, scoring)
     trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
     distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
     runner.start()
@@ -131,6 +134,7 @@ def open_services(
         generation=generation,
         planning=PlanningService(catalogue, settings, holder),
         reproduction=reproduction,
+        scoring=scoring,
         flash=flash,
         trainer=trainer,
         distillation=distillation,

@@ -57,6 +57,11 @@ class Settings(BaseModel):
         return self.data_dir / "accelerators"
 
     @property
+    def judges_dir(self) -> Path:
+        """Judges of large models' pictures, put here by hand: folders as open_clip keeps them."""
+        return self.data_dir / "judges"
+
+    @property
     def datasets_dir(self) -> Path:
         """Pictures and captions of data sets of the hub, a folder for each."""
         return self.data_dir / "datasets"

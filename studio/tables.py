@@ -6,7 +6,7 @@ from typing import Any, Literal
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """A higher one needs a step in `studio.database`."""
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -93,6 +93,18 @@ class ReusedEntry(Base):
     job_id: Mapped[str] = mapped_column(primary_key=True)
     image_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     image_id: Mapped[str] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), index=True)
+
+
+class ScoreEntry(Base):
+    """What a judge said of a picture; see `studio.domain.scores.Score`. It goes with the picture."""
+
+    __tablename__ = "scores"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True)
+    judge: Mapped[str] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    cosine: Mapped[float]
+    is_truncated: Mapped[bool]
 
 
 class WeightsEntry(Base):

@@ -145,7 +145,7 @@ class FlashTab:
         failure = next((event for event in told if isinstance(event, Failed)), None)
         return {
             self.matrix: flash_views.matrix(comparison, pictures, figures, line, percent),
-            self.figures: flash_views.table(figures),
+            self.figures: flash_views.table(figures, self.services.flash.judged_by(job)),
             self.plot: gr.ScatterPlot(value=pd.DataFrame(points), visible=len(figures) > 1),
             self.download: gr.Button(visible=bool(pictures), link=f"comparisons/{job.id}.zip"),
             self.stop: gr.Button(interactive=not job.is_over),
@@ -254,8 +254,8 @@ def _build_settings(services: Services, checkpoint: Checkpoint) -> tuple[dict[st
         info="What makes few steps enough; its licence holds for what you draw with it.",
     )  # fmt: skip
     fields["decoder"] = gr.Dropdown(
-        controls.decoder_choices(), value="full", label="Decoder of few steps", filterable=False,
-        elem_id="flash-decoder", info="The full one is a third of the time of four steps; the tiny one is rougher.",
+        controls.decoder_choices(), value="half", label="Decoder of few steps", filterable=False,
+        elem_id="flash-decoder", info="In full it is a quarter of the time of four steps; the tiny one is rougher.",
     )  # fmt: skip
     fields["steps"] = gr.CheckboxGroup(
         [(f"{steps}", steps) for steps in STEP_CHOICES], value=[2, 4, 8], label="Numbers of steps",

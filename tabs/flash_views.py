@@ -79,8 +79,9 @@ def progress(events: Sequence[Event]) -> tuple[str, float | None]:
     return "", None
 
 
-def table(figures: Sequence[Figures]) -> str:
-    """The figures as a table (HTML); columns that nothing can be said in are left out."""
+def table(figures: Sequence[Figures], judged_by: str = "") -> str:
+    """The figures as a table (HTML); rows that nothing can be said in are left out. `judged_by` says what the CLIP
+    scores are."""
     if not figures:
         return ""
     rows: list[tuple[str, Callable[[Figures], str]]] = [
@@ -91,6 +92,8 @@ def table(figures: Sequence[Figures]) -> str:
         ("Peak memory", lambda each: views.memory(each.peak_memory_mb)),
         ("Likeness to the baseline", lambda each: _estimate(each.likeness, "{:.2f}".format)),
         ("Drawn right, by the checker", lambda each: _estimate(each.right, "{:.0%}".format)),
+        ("CLIP score", lambda each: _estimate(each.clip, "{:.1f}".format)),
+        ("CLIP score above the baseline", lambda each: _estimate(each.clip_gain, "{:+.1f}".format)),
         ("Pictures", lambda each: str(each.n)),
     ]
     heads = "".join(f'<th scope="col">{html.escape(_name(each))}</th>' for each in figures)
@@ -104,6 +107,9 @@ def table(figures: Sequence[Figures]) -> str:
         "Medians; in round brackets the quartiles, in square ones the 95 % interval. Likeness: structural similarity, "
         "1 for the same picture. The first picture of each column warmed up and was not counted."
     )
+    if any(each.column.recipe.decoder == "half" for each in figures):
+        note += " Few steps are decoded in half precision."
+    note = f"{note} {judged_by}".strip()
     return (
         f'<div class="figures-scroll"><table class="figures"><thead><tr><td></td>{heads}</tr></thead>'
         f'<tbody>{"".join(lines)}</tbody></table></div><p class="note quiet">{html.escape(note)}</p>'

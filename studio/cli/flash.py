@@ -28,7 +28,10 @@ from studio.services import Services
 from studio.settings import Settings
 from studio.statistics import Spread
 
-_HEADER = ("", "PICTURES", "SECONDS", "TEXT / UNET / DECODE", "UNET CALLS", "SPEED-UP", "MEMORY", "LIKENESS", "RIGHT")
+_HEADER = (
+    *("", "PICTURES", "SECONDS", "TEXT / UNET / DECODE", "UNET CALLS", "SPEED-UP", "MEMORY"),
+    *("LIKENESS", "RIGHT", "CLIP"),
+)
 
 
 def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder | None) -> int:
@@ -66,6 +69,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
         if options.json:
             print(_document(outcome.status, comparison, figures, delivery.paths), file=stdout, flush=True)
         reporter.note(table(figures))
+        if words := services.flash.judged_by(job):
+            reporter.note(words)
         if outcome.error:
             complain(outcome.error)
         if outcome.is_abandoned:
@@ -133,7 +138,13 @@ def _line(each: Figures) -> tuple[str, ...]:
         f"{each.peak_memory_mb:,.0f} MB",
         each.likeness.words() if each.likeness else "",
         each.right.words("{:.0%}".format) if each.right else "",
+        _clip(each),
     )
+
+
+def _clip(each: Figures) -> str:
+    gain = f", {each.clip_gain.words('{:+.1f}'.format)}" if each.clip_gain else ""
+    return f"{each.clip.words('{:.1f}'.format)}{gain}" if each.clip else ""
 
 
 def _seconds(spread: Spread) -> str:

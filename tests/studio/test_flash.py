@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engines.base import Engine
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
 from studio.domain.events import Cancelled, Finished, ImageReady, Progress
@@ -14,6 +15,7 @@ from studio.domain.flash import FlashRequest, parse_flash, resolve_flash
 from studio.domain.request import DecoderName
 from studio.flash_files import grids, picture_name
 from studio.job import Job
+from studio.scoring import POCKET_JUDGE
 from studio.services import Services
 from tests.studio.conftest import Cli
 
@@ -38,7 +40,10 @@ def test_every_column_draws_every_prompt_with_every_seed(opened: Services, job: 
     baseline, fewer = pictures[0].recipe, pictures[1].recipe
     assert (baseline.accelerator, baseline.guidance_scale, baseline.negative_prompt) == ("none", 3.0, "green")
     assert (fewer.accelerator, fewer.guidance_scale, fewer.scheduler) == ("swift", 1.0, "lcm")
-    assert opened.generate(PROMPTS[0], seed=5, num_inference_steps=2, accelerator="swift")[0].id == pictures[2].id
+    assert (
+        opened.generate(PROMPTS[0], seed=5, num_inference_steps=2, accelerator="swift", decoder="half")[0].id
+        == pictures[2].id
+    )
 
 
 def test_columns_have_their_times_and_their_likeness_to_the_baseline(opened: Services, job: Job) -> None:
@@ -51,6 +56,47 @@ def test_columns_have_their_times_and_their_likeness_to_the_baseline(opened: Ser
     assert two.likeness and -1 <= two.likeness.value < 1
     assert two.right and two.right.n == 4 and 0 <= two.right.value <= 1
     assert two.peak_memory_mb > 0
+
+
+def test_pictures_are_judged_by_their_words_and_compared_by_prompt(opened: Services, job: Job) -> None:
+    figures = opened.flash.figures(job)
+    baseline, _, two = figures
+    assert baseline.clip and baseline.clip.n == len(PROMPTS) and baseline.clip_gain is None
+    scores = opened.scoring.scores(job.id)
+    assert len(scores) == 12 and {score.text for score in scores.values()} == set(PROMPTS)
+    pictures = opened.flash.pictures(job)
+    of_column = [100 * scores[pictures[index].id].cosine for index in (2, 5, 8, 11)]
+    assert two.clip and two.clip.value == pytest.approx(np.mean(of_column))
+    assert two.clip_gain and two.clip_gain.value == pytest.approx(two.clip.value - baseline.clip.value)
+    assert "by pocket-clip " in opened.flash.judged_by(job)
+
+
+def test_words_about_another_picture_are_further_from_it(opened: Services, job: Job, engine: Engine) -> None:
+    place = opened.gallery.path(opened.flash.pictures(job)[0])
+    own, other = (engine.score(POCKET_JUDGE, place, prompt).cosine for prompt in PROMPTS)
+    assert own > other
+
+
+def test_a_judge_that_cannot_be_used_stops_nothing_and_is_told(
+    opened: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("studio.scoring.POCKET_JUDGE", tmp_path / "nowhere")
+    job = opened.flash.submit(QUICK.model_copy(update={"num_images": 1, "seed": 77}))
+    assert isinstance(job.wait(timeout=120), Finished)
+    assert opened.flash.figures(job)[0].clip is None
+    assert opened.flash.judged_by(job).startswith("There is no CLIP score: There is no judge with safetensors weights")
+
+
+def test_a_large_models_judge_is_the_one_its_owner_put_there(services: Services) -> None:
+    pocket, large = (services.catalogue.checkpoint(name) for name in ("pocket-sd15", "sd15"))
+    assert services.scoring.judge_of(large) is None and services.scoring.problem(large) == ""
+    assert services.scoring.judge_of(pocket) == POCKET_JUDGE
+    for name in ("vit-l-14", "vit-b-16"):
+        folder = services.settings.judges_dir / name
+        folder.mkdir(parents=True)
+        (folder / "open_clip_config.json").write_text("{}")
+    judge = services.scoring.judge_of(large)
+    assert judge is not None and judge.name == "vit-b-16"
 
 
 def test_a_prompt_that_names_no_adapter_of_ours_is_refused_before_anything_is_drawn(opened: Services) -> None:
@@ -132,7 +178,7 @@ def test_defaults_are_two_four_and_eight_steps_beside_thirty(catalogue: Catalogu
     assert comparison.columns[1].recipe.accelerator == "flash-sd"
 
 
-@pytest.mark.parametrize("decoder", ["full", "tiny"])
+@pytest.mark.parametrize("decoder", ["full", "half", "tiny"])
 def test_few_steps_have_the_decoder_asked_for_and_the_baseline_the_models_own(
     catalogue: Catalogue, decoder: DecoderName
 ) -> None:

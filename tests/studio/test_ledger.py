@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy import event
 from studio.database import _BATCH
 from studio.domain.errors import InvalidRequest, NotFound, StorageFailed
 from studio.domain.images import ImageRecord
+from studio.domain.scores import Score
 from studio.ledger import MAX_STARTS, Ledger
 from studio.processes import runner_id
 from studio.settings import PROJECT_ROOT
@@ -408,6 +410,21 @@ def test_a_reused_picture_counts_for_its_job_until_it_is_deleted(ledger: Ledger)
     ledger.remove_image("a")
     assert [image.id for image in ledger.images_of_job("second")] == ["b"]
     assert not ledger.reuse_image("third", 0, "a")
+
+
+def test_a_score_is_kept_by_judge_and_goes_with_its_picture(ledger: Ledger, url: str) -> None:
+    made = ledger.add_image(record("a", job_id="j"))
+    ledger.add_image(record("b", job_id="other"))
+    first = Score(judge="one", text="a star", cosine=0.25)
+    second = Score(judge="two", text="a star", cosine=-0.5, is_truncated=True)
+    for score in (replace(first, cosine=0.1), first, second):
+        ledger.keep_score(made.id, score)
+    ledger.keep_score("b", first)
+    ledger.keep_score("gone", first)
+    told = Ledger(url).scores("j")
+    assert set(told) == {"a"} and sorted(told["a"], key=lambda score: score.judge) == [first, second]
+    ledger.remove_image("a")
+    assert ledger.scores("j") == {}
 
 
 def test_a_hash_of_weights_is_remembered(ledger: Ledger, url: str) -> None:

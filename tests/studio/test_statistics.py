@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from studio.similarity import ssim
-from studio.statistics import Estimate, mean_difference, median, share, spread
+from studio.statistics import Estimate, mean, mean_difference, median, share, spread
 
 
 def test_a_shares_interval_is_wilsons() -> None:
@@ -36,6 +36,22 @@ def test_too_few_values_have_no_interval_and_equal_ones_a_point() -> None:
     assert median([2.0]).words() == "2.00" and Estimate(value=2, n=3, low=1, high=3).words() == "2.00 [1.00, 3.00]"
     with pytest.raises(ValueError, match="pairs are needed"):
         mean_difference([1.0], [])
+
+
+@pytest.mark.parametrize("count", [5, 12, 30])
+def test_the_interval_of_a_mean_holds_it_as_often_as_it_says_however_few_there_are(count: int) -> None:
+    rng = np.random.default_rng(count)
+    held = 0
+    for _ in range(200):
+        told = mean(list(rng.normal(3, 1, count)))
+        assert told.low is not None and told.high is not None and told.n == count
+        held += told.low <= 3 <= told.high
+    assert 0.9 <= held / 200 <= 0.985
+
+
+def test_one_value_has_a_mean_without_an_interval() -> None:
+    assert mean([2.0]) == Estimate(value=2.0, n=1)
+    assert mean([2.0, 2.0]) == Estimate(value=2.0, n=2, low=2.0, high=2.0)
 
 
 def test_a_spread_is_the_median_with_its_quartiles() -> None:

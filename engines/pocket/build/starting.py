@@ -10,10 +10,11 @@ import torch
 from engines.pocket.build.recipes import RECIPES
 
 
-def new_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+def new_parser(module: str, description: str | None, *, has_family: bool = True) -> argparse.ArgumentParser:
     """A command line with what all builds take."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    parser.add_argument("family", nargs="?", choices=RECIPES, default="sd15")
+    if has_family:
+        parser.add_argument("family", nargs="?", choices=RECIPES, default="sd15")
     parser.add_argument("--work", type=Path, help="checkpoints go here (data/pocket-build/…)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

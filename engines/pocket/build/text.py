@@ -28,7 +28,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 _NOTHING = 0
 _SPOTS = ("left", "right", "top", "bottom", "centre")
-_HEADS = {
+FACTS = {
     **{f"{spot}_colour": 1 + len(COLOURS) for spot in _SPOTS},
     **{f"{spot}_shape": 1 + len(SHAPES) for spot in _SPOTS},
     "background": 1 + len(BACKGROUNDS),
@@ -119,7 +119,7 @@ def pretrain_text_encoder(
     encoder = new_text_encoder(tokenizer, encoder_plan)
     if reader is not None:
         _take_over(encoder, reader)
-    heads = nn.ModuleDict({name: nn.Linear(encoder_plan.width, size) for name, size in _HEADS.items()})
+    heads = nn.ModuleDict({name: nn.Linear(encoder_plan.width, size) for name, size in FACTS.items()})
     plan = Plan(name=encoder_plan.name, steps=steps, learning_rate=1e-3, ema_decay=0.99, seed=seed)
     trainee = Trainee(plan, {"encoder": encoder, "heads": heads}, work)
     trainee.resume()
@@ -190,7 +190,7 @@ class Reader:
 
 def reading(scene: Scene, text: str) -> dict[str, int]:
     """What a careful reader knows after `text`: a class index per head, 0 for nothing or unsaid."""
-    answer = dict.fromkeys(_HEADS, _NOTHING)
+    answer = dict.fromkeys(FACTS, _NOTHING)
     if says_background(text, scene):
         answer["background"] = 1 + list(BACKGROUNDS).index(scene.background)
     first = scene.things[0]

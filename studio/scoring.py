@@ -1,0 +1,71 @@
+"""CLIP scores: which judge looks at whose pictures, and what it said."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+from studio.domain.catalogue import Checkpoint
+from studio.domain.errors import StudioError
+from studio.domain.images import ImageRecord
+from studio.domain.scores import Score
+from studio.domain.tags import without_tags
+from studio.gallery import Gallery
+from studio.generation import EngineHolder
+from studio.ledger import Ledger
+from studio.settings import PROJECT_ROOT
+
+logger = logging.getLogger(__name__)
+
+POCKET_JUDGE = PROJECT_ROOT / "engines" / "pocket" / "weights" / "pocket-clip"
+"""Knows the pocket world, and nothing else."""
+_CONFIG_NAME = "open_clip_config.json"
+
+
+class ScoringService:
+    """Has pictures judged, each once by each judge. A judge that cannot be used stops nothing: `problem` tells why."""
+
+    def __init__(self, judges_dir: Path, ledger: Ledger, gallery: Gallery, engine: EngineHolder) -> None:
+        self._judges_dir = judges_dir
+        self._ledger = ledger
+        self._gallery = gallery
+        self._engine = engine
+        self._problems: dict[Path, str] = {}
+
+    def judge_of(self, checkpoint: Checkpoint) -> Path | None:
+        """The folder of the judge of a checkpoint's pictures: ours for pocket models, for others the first by name that
+        their owner has put into the judges folder; None without one."""
+        if checkpoint.is_pocket:
+            return POCKET_JUDGE
+        found = sorted(self._judges_dir.glob(f"*/{_CONFIG_NAME}"))
+        return found[0].parent if found else None
+
+    def problem(self, checkpoint: Checkpoint) -> str:
+        """Why the judge of a checkpoint's pictures cannot be used; "" as far as is known it can."""
+        judge = self.judge_of(checkpoint)
+        return self._problems.get(judge, "") if judge else ""
+
+    def score(self, record: ImageRecord, checkpoint: Checkpoint) -> Score | None:
+        """Have a picture judged by its prompt, as it was written, without tags; None where there is no judge."""
+        judge = self.judge_of(checkpoint)
+        if judge is None:
+            return None
+        try:
+            score = self._engine.get().score(judge, self._gallery.path(record), without_tags(record.recipe.prompt))
+        except StudioError as error:
+            if self._problems.get(judge) != str(error):
+                logger.warning("pictures are not judged: %s", error)
+            self._problems[judge] = str(error)
+            return None
+        self._problems.pop(judge, None)
+        self._ledger.keep_score(record.id, score)
+        return score
+
+    def scores(self, job_id: str) -> dict[str, Score]:
+        """What one judge said of the pictures that a job made, by the id of the picture: that which judged most, since
+        numbers of different judges cannot be compared."""
+        told = self._ledger.scores(job_id)
+        judges = Counter(score.judge for scores in told.values() for score in scores)
+        if not judges:
+            return {}
+        chosen = judges.most_common(1)[0][0]
+        return {image_id: score for image_id, scores in told.items() for score in scores if score.judge == chosen}
