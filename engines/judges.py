@@ -9,10 +9,9 @@ import torch
 from PIL import Image
 
 from studio.domain.errors import CorruptModel, NotFound
-from studio.domain.scores import Score
+from studio.domain.scores import JUDGE_CONFIG, Score
 from studio.domain.stamps import FileStamp, file_stamp
 
-CONFIG_NAME = "open_clip_config.json"
 _WEIGHTS_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 _ADVICE = "Fetch its folder again: open_clip_config.json, the .safetensors file and what its tokenizer needs."
 _SHORT = 12
@@ -25,7 +24,7 @@ def weights_of(folder: Path) -> Path:
         NotFound: there are none in safetensors files.
     """
     found = next((path for name in _WEIGHTS_NAMES if (path := folder / name).is_file()), None)
-    if found is None or not (folder / CONFIG_NAME).is_file():
+    if found is None or not (folder / JUDGE_CONFIG).is_file():
         raise NotFound(f"There is no judge with safetensors weights in {folder.name}.", _ADVICE)
     return found
 
@@ -105,7 +104,7 @@ def opened(picture: Path) -> Image.Image:
 
 def _preparation(folder: Path, model: Any) -> str:
     """How pictures are made ready, such as "224 px bicubic shortest"."""
-    config = json.loads((folder / CONFIG_NAME).read_text()).get("preprocess_cfg", {})
+    config = json.loads((folder / JUDGE_CONFIG).read_text()).get("preprocess_cfg", {})
     size = model.visual.image_size
     side = size[0] if isinstance(size, tuple | list) else size
     return f"{side} px {config.get('interpolation', 'bicubic')} {config.get('resize_mode', 'shortest')}"

@@ -70,6 +70,7 @@ class FlashService:
         done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
         left = [cell for cell in cells if cell.index not in done]
         reporter = StepReporter(job, len(cells), len(done), [cell.column.evaluations for cell in cells])
+        self._score_the_rest(job, checkpoint)
         if left:
             job.emit(Drawing)
             self._warm_up(job, cells, reporter)
@@ -108,6 +109,13 @@ class FlashService:
         cut = sum(score.is_truncated for score in scores)
         words = f"CLIP score: cosine × 100 by {scores[0].judge}, the mean over prompts, whose seeds are averaged first."
         return f"{words} It read only the beginning of {cut} of {len(scores)} prompts." if cut else words
+
+    def _score_the_rest(self, job: Job, checkpoint: Checkpoint) -> None:
+        """Those that were kept just before a studio was killed."""
+        scored = self._scoring.scores(job.id)
+        for record in self.pictures(job).values():
+            if record.id not in scored:
+                self._scoring.score(record, checkpoint)
 
     def _checkpoint(self, comparison: Comparison) -> Checkpoint:
         return self._catalogue.checkpoint(comparison.columns[0].recipe.checkpoint)

@@ -7,7 +7,7 @@ from pathlib import Path
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import StudioError
 from studio.domain.images import ImageRecord
-from studio.domain.scores import Score
+from studio.domain.scores import JUDGE_CONFIG, Score
 from studio.domain.tags import without_tags
 from studio.gallery import Gallery
 from studio.generation import EngineHolder
@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 POCKET_JUDGE = PROJECT_ROOT / "engines" / "pocket" / "weights" / "pocket-clip"
 """Knows the pocket world, and nothing else."""
-_CONFIG_NAME = "open_clip_config.json"
 
 
 class ScoringService:
@@ -36,7 +35,7 @@ class ScoringService:
         their owner has put into the judges folder; None without one."""
         if checkpoint.is_pocket:
             return POCKET_JUDGE
-        found = sorted(self._judges_dir.glob(f"*/{_CONFIG_NAME}"))
+        found = sorted(self._judges_dir.glob(f"*/{JUDGE_CONFIG}"))
         return found[0].parent if found else None
 
     def problem(self, checkpoint: Checkpoint) -> str:

@@ -126,8 +126,8 @@ def accelerator_choices(catalogue: Catalogue, checkpoint: Checkpoint) -> list[Ch
 def decoder_choices() -> list[Choice]:
     return [
         ("Full — the model's own", "full"),
-        ("Half — the same in half precision, half of its time or less", "half"),
-        ("Tiny — a third of its time or less, rougher", "tiny"),
+        ("Half — in half precision, twice as fast", "half"),
+        ("Tiny — rougher, faster still", "tiny"),
     ]
 
 

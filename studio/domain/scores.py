@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+JUDGE_CONFIG = "open_clip_config.json"
+"""What makes a folder one of a judge."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:

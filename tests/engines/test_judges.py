@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engines.base import Engine
-from engines.judges import CONFIG_NAME, ClipJudge, JudgeShelf, weights_of
+from engines.judges import ClipJudge, JudgeShelf, weights_of
 from engines.pocket.contrast import contrast, trials
 from engines.pocket.foils import FOIL_SKILLS
 from engines.pocket.grammar import caption, parse
 from engines.pocket.world import render
 from studio.domain.errors import CorruptModel, NotFound
+from studio.domain.scores import JUDGE_CONFIG
 from studio.scoring import POCKET_JUDGE
 from studio.settings import PROJECT_ROOT
 
@@ -83,11 +84,11 @@ def test_a_text_that_is_cut_is_told(judge: ClipJudge) -> None:
 
 
 def test_what_open_clip_brings_itself_is_cut_at_77_tokens(folder: Path) -> None:
-    config = json.loads((folder / CONFIG_NAME).read_text())
+    config = json.loads((folder / JUDGE_CONFIG).read_text())
     model = config["model_cfg"]
     del model["text_cfg"]["hf_tokenizer_name"]
     model["text_cfg"] |= {"context_length": 77, "vocab_size": 49408}
-    (folder / CONFIG_NAME).write_text(json.dumps(config))
+    (folder / JUDGE_CONFIG).write_text(json.dumps(config))
     made = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     save_file(made.state_dict(), weights_of(folder))
     judge = ClipJudge(folder)
@@ -100,7 +101,7 @@ def _without_weights(folder: Path) -> None:
 
 
 def _without_config(folder: Path) -> None:
-    (folder / CONFIG_NAME).unlink()
+    (folder / JUDGE_CONFIG).unlink()
 
 
 def _cut(folder: Path) -> None:
@@ -115,7 +116,7 @@ def _without_a_layer(folder: Path) -> None:
 
 
 def _no_json(folder: Path) -> None:
-    (folder / CONFIG_NAME).write_text("{")
+    (folder / JUDGE_CONFIG).write_text("{")
 
 
 @pytest.mark.parametrize("harm", [_without_weights, _without_config, _cut, _without_a_layer, _no_json])

@@ -87,6 +87,18 @@ def test_a_judge_that_cannot_be_used_stops_nothing_and_is_told(
     assert opened.flash.judged_by(job).startswith("There is no CLIP score: There is no judge with safetensors weights")
 
 
+def test_a_picture_that_a_kill_left_unjudged_is_judged_when_its_job_goes_on(
+    opened: Services, job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("studio.scoring.POCKET_JUDGE", tmp_path / "nowhere")
+        unjudged = opened.flash.submit(QUICK.model_copy(update={"num_images": 1, "seed": 78}))
+        assert isinstance(unjudged.wait(timeout=120), Finished)
+    assert opened.scoring.scores(unjudged.id) == {}
+    opened.flash.run(unjudged)
+    assert len(opened.scoring.scores(unjudged.id)) == 6
+
+
 def test_a_large_models_judge_is_the_one_its_owner_put_there(services: Services) -> None:
     pocket, large = (services.catalogue.checkpoint(name) for name in ("pocket-sd15", "sd15"))
     assert services.scoring.judge_of(large) is None and services.scoring.problem(large) == ""
