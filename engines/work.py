@@ -134,13 +134,16 @@ def _readers(pipeline: Any) -> tuple[Any, ...]:
 def _in_half(loaded: Loaded, half: Any, latents: Tensor) -> np.ndarray:
     half.use_tiling = loaded.pipeline.vae.use_tiling
     with cpu_threads(_HALF_THREADS if loaded.checkpoint.is_pocket else None):
-        pixels = half.decode(latents.to(half.dtype) / half.config.scaling_factor).sample
-    return _drawn(loaded.pipeline, pixels.float())
+        pixels = _pixels(half, latents).float()
+    return _drawn(loaded.pipeline, pixels)
 
 
 def _decoded(pipeline: Any, latents: Tensor) -> np.ndarray:
-    vae = pipeline.vae
-    return _drawn(pipeline, vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample)
+    return _drawn(pipeline, _pixels(pipeline.vae, latents))
+
+
+def _pixels(vae: Any, latents: Tensor) -> Tensor:
+    return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
 
 
 def _drawn(pipeline: Any, pixels: Tensor) -> np.ndarray:

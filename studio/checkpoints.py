@@ -30,7 +30,7 @@ _SIZES_PX = range(64, 2049)
 LICENCE = "your own file"
 
 _Stamp = frozenset[FileStamp]
-"""Name, time of change and size of the files that tell what a place is."""
+"""Those of the files that tell what a place is."""
 _PREDICTS: dict[PredictionType | None, str] = {
     "epsilon": "it predicts noise",
     "v_prediction": "it predicts velocity",

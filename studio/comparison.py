@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -32,8 +32,8 @@ class Figures:
     speed_up: Estimate | None
     likeness: Estimate | None
     right: Estimate | None
-    clip: Estimate | None = None
-    clip_gain: Estimate | None = None
+    clip: Estimate | None
+    clip_gain: Estimate | None
 
 
 def figures(
@@ -47,13 +47,13 @@ def figures(
     """Of every column that has a picture yet; `pictures` are by the index of their cell, `scores` by their ids."""
     by_column = comparison.by_column(pictures)
     baseline = by_column[comparison.baseline.name] if comparison.baseline else {}
-    told = [
-        _of_column(column, by_column[column.name], {} if column.is_baseline else baseline, path_of, is_pocket)
-        for column in comparison.columns
-        if by_column[column.name]
-    ]
+    clips = {image_id: 100 * score.cosine for image_id, score in scores.items()}
     seeds = len(comparison.seeds)
-    return tuple(_with_clip(each, by_column[each.column.name], baseline, scores, seeds) for each in told)
+    return tuple(
+        _of_column(column, records, {} if column.is_baseline else baseline, path_of, is_pocket, clips, seeds)
+        for column in comparison.columns
+        if (records := by_column[column.name])
+    )
 
 
 def _of_column(
@@ -62,11 +62,17 @@ def _of_column(
     baseline: Mapping[int, ImageRecord],
     path_of: Callable[[ImageRecord], Path],
     is_pocket: bool,
+    clips: Mapping[str, float],
+    seeds: int,
 ) -> Figures:
     pairs = [(records[row], baseline[row]) for row in records if row in baseline]
     ratios = [theirs.seconds["total"] / ours.seconds["total"] for ours, theirs in pairs if ours.seconds["total"] > 0]
     likeness = [ssim(opened(path_of(ours)), opened(path_of(theirs))) for ours, theirs in pairs]
     verdicts = _verdicts(list(records.values()), path_of) if is_pocket else []
+    ours, theirs = (
+        {row: clips[record.id] for row, record in column_records.items() if record.id in clips}
+        for column_records in (records, baseline)
+    )
     return Figures(
         column=column,
         n=len(records),
@@ -75,23 +81,9 @@ def _of_column(
         speed_up=median(ratios) if ratios else None,
         likeness=median(likeness) if likeness else None,
         right=share(sum(verdicts), len(verdicts)) if verdicts else None,
+        clip=_over_prompts(ours, seeds),
+        clip_gain=_over_prompts({row: ours[row] - theirs[row] for row in ours if row in theirs}, seeds),
     )
-
-
-def _with_clip(
-    told: Figures,
-    records: Mapping[int, ImageRecord],
-    baseline: Mapping[int, ImageRecord],
-    scores: Mapping[str, Score],
-    seeds: int,
-) -> Figures:
-    ours, theirs = _clip_by_row(records, scores), _clip_by_row(baseline, scores)
-    gains = {} if told.column.is_baseline else {row: ours[row] - theirs[row] for row in ours if row in theirs}
-    return replace(told, clip=_over_prompts(ours, seeds), clip_gain=_over_prompts(gains, seeds))
-
-
-def _clip_by_row(records: Mapping[int, ImageRecord], scores: Mapping[str, Score]) -> dict[int, float]:
-    return {row: 100 * scores[record.id].cosine for row, record in records.items() if record.id in scores}
 
 
 def _over_prompts(values: Mapping[int, float], seeds: int) -> Estimate | None:

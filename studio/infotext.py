@@ -108,7 +108,8 @@ def request_from_infotext(text: str, catalogue: Catalogue) -> FoundSettings:
     values["checkpoint"] = _checkpoint_id(found.get("Model", ""), catalogue)
     named = found.get("Accelerator")
     values["accelerator"] = named if named in [row.id for row in catalogue.accelerators] else None
-    values["decoder"] = "tiny" if found.get("VAE Decoder") == TINY_DECODER else found.get("Decoder", "full")
+    is_half, is_tiny = found.get("Decoder") == "half", found.get("VAE Decoder") == TINY_DECODER
+    values["decoder"] = "tiny" if is_tiny else "half" if is_half else "full"
     unknown = {"scheduler": found.get("Sampler"), "checkpoint": found.get("Model"), "accelerator": named}
     left_out = [f"{label(field).lower()} {said}" for field, said in unknown.items() if said and not values[field]]
     try:

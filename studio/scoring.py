@@ -43,21 +43,20 @@ class ScoringService:
         judge = self.judge_of(checkpoint)
         return self._problems.get(judge, "") if judge else ""
 
-    def score(self, record: ImageRecord, checkpoint: Checkpoint) -> Score | None:
-        """Have a picture judged by its prompt, as it was written, without tags; None where there is no judge."""
+    def score(self, record: ImageRecord, checkpoint: Checkpoint) -> None:
+        """Have a picture judged by its prompt, as it was written, without tags; nothing where there is no judge."""
         judge = self.judge_of(checkpoint)
         if judge is None:
-            return None
+            return
         try:
             score = self._engine.get().score(judge, self._gallery.path(record), without_tags(record.recipe.prompt))
         except StudioError as error:
             if self._problems.get(judge) != str(error):
                 logger.warning("pictures are not judged: %s", error)
             self._problems[judge] = str(error)
-            return None
+            return
         self._problems.pop(judge, None)
         self._ledger.keep_score(record.id, score)
-        return score
 
     def scores(self, job_id: str) -> dict[str, Score]:
         """What one judge said of the pictures that a job made, by the id of the picture: that which judged most, since

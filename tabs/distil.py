@@ -67,8 +67,7 @@ class DistilPanel:
 
     def on_load(self, run_id: Any, shown: Any) -> Updates:
         """Inputs: what the browser kept, which samples. Outputs: that run, or else the newest, as it stands."""
-        newest = self.services.distillation.runs.of()[:1]
-        chosen = run_id if self.found(run_id) else newest[0].id if newest else None
+        chosen = run_id if self.found(run_id) else self._newest_id()
         return {self.run: chosen, **self.show(chosen, shown)}
 
     def on_model(self, checkpoint_id: str) -> Updates:
@@ -87,7 +86,7 @@ class DistilPanel:
             )
         except StudioError as error:
             return {self.error: controls.error_html(error.message, error.hint)}
-        return {self.error: "", self.run: run.id, **self.show(run.id, "")}
+        return self.on_choose(run.id)
 
     def on_stop(self, run_id: Any) -> Any:
         """Input: the run. Output: the Stop button."""
@@ -109,13 +108,14 @@ class DistilPanel:
             self.services.distillation.delete(str(run_id or ""))
         except StudioError as error:
             return {self.error: controls.error_html(error.message, error.hint), self.confirm: gr.Row(visible=False)}
-        left = self.services.distillation.runs.of()[:1]
-        chosen = left[0].id if left else None
-        return {self.error: "", self.run: chosen, self.confirm: gr.Row(visible=False), **self.show(chosen, "")}
+        return self.on_choose(self._newest_id())
 
     def on_choose(self, run_id: Any) -> Updates:
         """Input: the list of runs. Outputs: that one, as it stands."""
-        return {self.run: run_id, self.error: "", **self.show(run_id, "")}
+        return {self.run: run_id, self.error: "", self.confirm: gr.Row(visible=False), **self.show(run_id, "")}
+
+    def _newest_id(self) -> str | None:
+        return next((run.id for run in self.services.distillation.runs.of()), None)
 
     def on_look(self, run_id: Any, shown: Any) -> Updates:
         """Inputs: the run, which samples. Outputs: it, as it stands."""
@@ -182,21 +182,16 @@ class DistilPanel:
 
     def wire(self) -> None:
         """How the parts depend on each other."""
-        self.start.click(
-            guarded(self.on_start),
-            {*self.form.inputs, self.flash.token},
-            [*self.results, self.error, self.run],
-            **FORM,
-        )
+        chosen = [*self.results, self.error, self.run, self.confirm]
+        self.start.click(guarded(self.on_start), {*self.form.inputs, self.flash.token}, chosen, **FORM)
         numbers = [self.form[field] for field in _NUMBERS]
         self.form["checkpoint"].input(guarded(self.on_model), self.form["checkpoint"], numbers, **QUIET)
         self.stop.click(guarded(self.on_stop), self.run, self.stop, **QUIET)
         self.go_on.click(guarded(self.on_go_on), self.run, [*self.results, self.error], **QUIET)
-        chosen = [*self.results, self.error, self.run]
         self.runs.input(guarded(self.on_choose), self.runs, chosen, **QUIET)
         self.delete.click(lambda: gr.Row(visible=True), None, self.confirm, **QUIET)
         self.no.click(lambda: gr.Row(visible=False), None, self.confirm, **QUIET)
-        self.yes.click(guarded(self.on_delete), self.run, [*chosen, self.confirm], **QUIET)
+        self.yes.click(guarded(self.on_delete), self.run, chosen, **QUIET)
         look = [self.run, self.shown]
         self.shown.input(guarded(self.on_look), look, self.results, **QUIET)
         self.timer.tick(guarded(self.on_look), look, self.results, trigger_mode="once", **QUIET)

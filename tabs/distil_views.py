@@ -49,7 +49,10 @@ def standing(run: Run, events: Sequence[Event]) -> tuple[str, float | None]:
             return f"Waits while a picture is drawn, at step {step} of {total}.{best}", 100 * step / max(1, total)
         case Progress(step=step, total=total) if run.silent_s > silence_s(run.trained):
             words = f"Nothing heard of step {step + 1} of {total} for {views.duration(run.silent_s)}"
-            return f"{words}. If that stays so, stop it and go on: it starts where it was saved last.{best}", 0.0
+            return (
+                f"{words}. If that stays so, stop it and go on: it starts where it was saved last.{best}",
+                100 * step / max(1, total),
+            )
         case Progress(step=step, total=total, eta_s=eta_s, phase=phase):
             left = "" if eta_s is None else f" · {views.duration(eta_s)} left"
             what = "Getting pictures ready:" if phase == PREPARING else "Step"

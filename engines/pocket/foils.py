@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from engines.pocket.sampling import choose
 from engines.pocket.world import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing
 
 FOIL_SKILLS = ("colour", "shape", "count", "relation", "binding", "place", "size", "background")
@@ -29,23 +30,21 @@ def foils(scene: Scene, rng: np.random.Generator) -> Mapping[str, Scene]:
         "size": _altered(scene, "size"),
         "background": _regrounded(scene, rng),
     }
-    return {
-        skill: foil for skill, foil in found.items() if foil is not None and foil != scene and isinstance(foil, Scene)
-    }
+    return {skill: foil for skill, foil in found.items() if foil is not None}
 
 
 def _recoloured(scene: Scene, rng: np.random.Generator) -> Scene | None:
     index = int(rng.integers(len(scene.things)))
     thing = scene.things[index]
     names = [name for name in COLOURS if name not in (thing.colour, scene.background)]
-    return _with(scene, index, replace(thing, colour=names[int(rng.integers(len(names)))]))
+    return _with(scene, index, replace(thing, colour=choose(names, rng)))
 
 
 def _reshaped(scene: Scene, rng: np.random.Generator) -> Scene | None:
     index = int(rng.integers(len(scene.things)))
     thing = scene.things[index]
     names = [name for name in SHAPES if name != thing.shape]
-    return _with(scene, index, replace(thing, shape=names[int(rng.integers(len(names)))]))
+    return _with(scene, index, replace(thing, shape=choose(names, rng)))
 
 
 def _with(scene: Scene, index: int, thing: Thing) -> Scene | None:
@@ -54,7 +53,7 @@ def _with(scene: Scene, index: int, thing: Thing) -> Scene | None:
 
 
 def _recounted(scene: Scene) -> Scene | None:
-    """One more where there are two, else one less: of one, a foil of two."""
+    """One more, or, where that would be four, one less."""
     if scene.kind not in ("count", "single"):
         return None
     thing = scene.things[0]
@@ -80,4 +79,4 @@ def _altered(scene: Scene, field: str) -> Scene | None:
 def _regrounded(scene: Scene, rng: np.random.Generator) -> Scene | None:
     taken = {scene.background, *(thing.colour for thing in scene.things)}
     names = [name for name in BACKGROUNDS if name not in taken]
-    return replace(scene, background=names[int(rng.integers(len(names)))])
+    return replace(scene, background=choose(names, rng))

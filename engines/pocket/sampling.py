@@ -1,5 +1,7 @@
 """Draw scenes at random: the training mixture, and the combinations that training never sees."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from engines.pocket.world import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, Scene, Thing
@@ -36,24 +38,25 @@ def sample_scene(rng: np.random.Generator, kind: str | None = None, held_out: bo
 
 
 def _draw(rng: np.random.Generator, kind: str) -> Scene | None:
-    background = _choose(_BACKGROUND_NAMES, rng)
+    background = choose(_BACKGROUND_NAMES, rng)
     colours = [name for name in _COLOUR_NAMES if name != background]
-    colour, shape = _choose(colours, rng), _choose(SHAPES, rng)
+    colour, shape = choose(colours, rng), choose(SHAPES, rng)
     if kind == "pair":
-        second = Thing(colour=_choose(colours, rng), shape=_choose(SHAPES, rng))
+        second = Thing(colour=choose(colours, rng), shape=choose(SHAPES, rng))
         if (second.colour, second.shape) == (colour, shape):
             return None
-        relation = None if rng.random() < 0.1 else _choose(tuple(RELATIONS), rng)
+        relation = None if rng.random() < 0.1 else choose(tuple(RELATIONS), rng)
         return Scene(background=background, things=(Thing(colour=colour, shape=shape), second), relation=relation)
     thing = Thing(
         colour=colour,
         shape=shape,
-        size=_choose(("small", "large"), rng) if kind == "size" else "medium",
-        place=_choose(tuple(PLACES), rng) if kind == "place" else None,
+        size=choose(("small", "large"), rng) if kind == "size" else "medium",
+        place=choose(tuple(PLACES), rng) if kind == "place" else None,
         count=int(rng.integers(2, 4)) if kind == "count" else 1,
     )
     return Scene(background=background, things=(thing,))
 
 
-def _choose(options: tuple[str, ...] | list[str], rng: np.random.Generator) -> str:
+def choose(options: Sequence[str], rng: np.random.Generator) -> str:
+    """One of `options`, each as likely."""
     return options[int(rng.integers(len(options)))]

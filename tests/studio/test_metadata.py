@@ -66,6 +66,7 @@ def test_a_tiny_decoder_is_told_as_a1111_does_and_what_it_has_no_word_for_in_a_w
     half = infotext(record(made=recipe(decoder="half")), CATALOGUE)
     assert "VAE Decoder" not in half and request_from_infotext(half, CATALOGUE).request.decoder == "half"
     assert request_from_infotext(A1111_TEXT, CATALOGUE).request.decoder == "full"
+    assert request_from_infotext(half.replace("Decoder: half", "Decoder: theirs"), CATALOGUE).request.decoder == "full"
 
 
 def test_the_whole_record_comes_back(tmp_path: Path) -> None:

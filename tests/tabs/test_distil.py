@@ -137,6 +137,7 @@ def test_a_run_that_is_deleted_is_gone_and_the_next_one_shows(panel: DistilPanel
     older, newer = told(panel), told(panel)
     refused = panel.on_delete(newer.id)
     assert "in line already" in refused[panel.error] and newer.folder.is_dir()
+    assert panel.on_choose(older.id)[panel.confirm].visible is False, "the question was about another run"
     for run in (older, newer):
         panel.on_stop(run.id)
     updates = panel.on_delete(newer.id)

@@ -27,9 +27,10 @@ from engines.pocket.build.starting import new_parser, started
 from engines.pocket.build.text import FACTS, build_tokenizer, reading, tokenize
 from engines.pocket.foils import foils
 from engines.pocket.grammar import caption, paraphrase, says_background
-from engines.pocket.sampling import sample_scene
+from engines.pocket.sampling import choose, sample_scene
 from engines.pocket.world import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Scene, render
 from engines.training.loop import Plan, Trainee, train
+from studio.domain.scores import JUDGE_CONFIG
 
 NAME = "pocket-clip"
 SIZE_PX, WIDTH = 64, 128
@@ -83,7 +84,7 @@ def write_config(folder: Path, vocab_size: int) -> None:
     preprocess = {"mean": _MEAN, "std": _STD, "interpolation": "bicubic", "resize_mode": "shortest"}
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"model_cfg": model, "preprocess_cfg": preprocess}, indent=2)
-    (folder / "open_clip_config.json").write_text(text + "\n")
+    (folder / JUDGE_CONFIG).write_text(text + "\n")
 
 
 def write_folder(clip: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> None:
@@ -156,7 +157,7 @@ def _code(scene: Scene) -> list[int]:
 def _group(rng: np.random.Generator) -> list[Scene]:
     scene = sample_scene(rng)
     if scene.kind == "pair" and scene.relation is None:
-        scene = replace(scene, relation=list(RELATIONS)[int(rng.integers(len(RELATIONS)))])
+        scene = replace(scene, relation=choose(tuple(RELATIONS), rng))
     others = list(foils(scene, rng).values())
     rng.shuffle(others)  # type: ignore[arg-type]
     group = [scene, *others[: GROUP_SIZE - 1]]
