@@ -103,6 +103,14 @@ class Engine(Protocol):
         """Load a checkpoint ahead of the first request."""
         ...
 
+    def preload_judge(self, judge: Path) -> None:
+        """Load the open_clip model in the folder `judge` ahead of the first score.
+
+        Raises:
+            NotFound, CorruptModel: it cannot be had.
+        """
+        ...
+
     def score(self, judge: Path, picture: Path, text: str) -> Score:
         """How well the picture in the file `picture` fits `text`, by the open_clip model in the folder `judge`.
 

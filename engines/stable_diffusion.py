@@ -64,6 +64,10 @@ class StableDiffusionEngine:
         with self._pool.lease(checkpoint):
             pass
 
+    def preload_judge(self, judge: Path) -> None:
+        """See `engines.base.Engine.preload_judge`."""
+        self._judges.take(judge)
+
     def score(self, judge: Path, picture: Path, text: str) -> Score:
         """See `engines.base.Engine.score`."""
         return self._judges.take(judge).score(opened(picture), text)

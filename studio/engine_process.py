@@ -73,6 +73,10 @@ class EngineProcess:
         """See `engines.base.Engine.preload`."""
         self._do("preload", (checkpoint,), {})
 
+    def preload_judge(self, judge: Path) -> None:
+        """See `engines.base.Engine.preload_judge`."""
+        self._do("preload_judge", (judge,), {})
+
     def score(self, judge: Path, picture: Path, text: str) -> Score:
         """See `engines.base.Engine.score`."""
         return self._do("score", (judge, picture, text), {})

@@ -100,6 +100,9 @@ class Worker:
         self._look_for(checkpoint.id)
         self._engine.preload(checkpoint)
 
+    def preload_judge(self, call_id: int, judge: Path) -> None:
+        self._engine.preload_judge(judge)
+
     def score(self, call_id: int, judge: Path, picture: Path, text: str) -> Score:
         return self._engine.score(judge, picture, text)
 

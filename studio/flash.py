@@ -73,6 +73,7 @@ class FlashService:
         self._score_the_rest(job, checkpoint)
         if left:
             job.emit(Drawing)
+            self._scoring.prepare(checkpoint)
             self._warm_up(job, cells, reporter)
         for cell in left:
             picture = self._generation.make(cell.recipe, job.cancelled, reporter, reporter.fetching)

@@ -2,6 +2,8 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from studio.domain.catalogue import Checkpoint
@@ -43,20 +45,20 @@ class ScoringService:
         judge = self.judge_of(checkpoint)
         return self._problems.get(judge, "") if judge else ""
 
+    def prepare(self, checkpoint: Checkpoint) -> None:
+        """Load the judge of a checkpoint's pictures, which takes seconds the first time, before they are waited for."""
+        judge = self.judge_of(checkpoint)
+        if judge is not None:
+            with self._noting(judge):
+                self._engine.get().preload_judge(judge)
+
     def score(self, record: ImageRecord, checkpoint: Checkpoint) -> None:
         """Have a picture judged by its prompt, as it was written, without tags; nothing where there is no judge."""
         judge = self.judge_of(checkpoint)
-        if judge is None:
-            return
-        try:
-            score = self._engine.get().score(judge, self._gallery.path(record), without_tags(record.recipe.prompt))
-        except StudioError as error:
-            if self._problems.get(judge) != str(error):
-                logger.warning("pictures are not judged: %s", error)
-            self._problems[judge] = str(error)
-            return
-        self._problems.pop(judge, None)
-        self._ledger.keep_score(record.id, score)
+        if judge is not None:
+            with self._noting(judge):
+                score = self._engine.get().score(judge, self._gallery.path(record), without_tags(record.recipe.prompt))
+                self._ledger.keep_score(record.id, score)
 
     def scores(self, job_id: str) -> dict[str, Score]:
         """What one judge said of the pictures that a job made, by the id of the picture: that which judged most, since
@@ -67,3 +69,15 @@ class ScoringService:
             return {}
         chosen = judges.most_common(1)[0][0]
         return {image_id: score for image_id, scores in told.items() for score in scores if score.judge == chosen}
+
+    @contextmanager
+    def _noting(self, judge: Path) -> Iterator[None]:
+        """Keep why `judge` could not be used, or that it could."""
+        try:
+            yield
+        except StudioError as error:
+            if self._problems.get(judge) != str(error):
+                logger.warning("pictures are not judged: %s", error)
+            self._problems[judge] = str(error)
+        else:
+            self._problems.pop(judge, None)

@@ -1,6 +1,7 @@
 """Progress of pictures in the making, for whoever watches their job."""
 
 import io
+import math
 import time
 from collections.abc import Sequence
 
@@ -13,12 +14,16 @@ from studio.job import Job
 PREVIEW_QUALITY = 85
 PREVIEW_SHARE = 0.1
 """Share of the time that previews may take: a quick picture shows fewer of them rather than becoming slow."""
+PAUSE_S = 0.05
+"""A step that follows sooner than this upon one that was told is not told: nobody would see it, and each wakes every
+watcher beside the work, which cost a miniature's four steps 2 to 3 ms of 120."""
 
 
 class StepReporter:
-    """Tells a job's watchers of every step; `done` of its pictures were there before this run.
+    """Tells a job's watchers of its steps: the first of each picture, then as many as `PAUSE_S` lets through.
 
-    `work` is how much each of its pictures takes, in whatever unit; without, they are taken for equal.
+    `done` of the pictures were there before this run. `work` is how much each of them takes, in whatever unit; without,
+    they are taken for equal.
     """
 
     def __init__(self, job: Job, num_images: int = 1, done: int = 0, work: Sequence[float] | None = None) -> None:
@@ -26,6 +31,7 @@ class StepReporter:
         self._pace = _Pace(work or [1.0] * num_images, done)
         self._previews = _Previews()
         self._fetch: tuple[float, int] | None = None
+        self._told_at = -math.inf
 
     def fetching(self, done_bytes: int, total_bytes: int) -> None:
         """Tell of the weights on their way; the pace is that since the first word of them, so a resumed part counts
@@ -37,6 +43,10 @@ class StepReporter:
         self._job.emit(Fetching, done_bytes=done_bytes, total_bytes=total_bytes, eta_s=eta_s)
 
     def __call__(self, step: Step) -> None:
+        now = time.monotonic()
+        if step.step > 1 and now < self._told_at + PAUSE_S:
+            return
+        self._told_at = now
         self._job.emit(
             Progress,
             step=step.step,

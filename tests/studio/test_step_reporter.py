@@ -1,0 +1,49 @@
+"""How often a job's watchers are told of its steps."""
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from engines.base import Step
+from studio.step_reporter import PAUSE_S, StepReporter
+
+
+class _Told(list[Any]):
+    """The part of a job that its reporter sees."""
+
+    is_watched = False
+
+    def emit(self, event_type: type, **values: Any) -> None:
+        self.append(SimpleNamespace(**values))
+
+
+def _step(number: int) -> Step:
+    return Step(step=number, total=4, preview=lambda: Image.new("RGB", (8, 8)))
+
+
+def test_every_slow_step_is_told() -> None:
+    told = _Told()
+    reporter = StepReporter(told)  # pyright: ignore[reportArgumentType]
+    for number in range(1, 5):
+        reporter(_step(number))
+        time.sleep(PAUSE_S * 1.2)
+    assert [event.step for event in told] == [1, 2, 3, 4]
+    assert told[-1].phase == "decode"
+    assert told[-1].eta_s == 0
+
+
+def test_of_steps_quicker_than_an_eye_the_first_of_each_picture_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("studio.step_reporter.time.monotonic", lambda: now)
+    told = _Told()
+    reporter = StepReporter(told, num_images=2)  # pyright: ignore[reportArgumentType]
+    for _ in range(2):
+        for number in range(1, 5):
+            reporter(_step(number))
+            now += PAUSE_S * 0.4
+        reporter.image_done()
+    assert [(event.image_index, event.step) for event in told] == [(0, 1), (0, 4), (1, 1), (1, 4)]
+    assert told[-1].eta_s == 0
