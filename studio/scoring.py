@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class ScoringService:
         return {image_id: score for image_id, scores in told.items() for score in scores if score.judge == chosen}
 
     @contextmanager
-    def _noting(self, judge: Path) -> Iterator[None]:
+    def _noting(self, judge: Path) -> Generator[None]:
         """Keep why `judge` could not be used, or that it could."""
         try:
             yield
