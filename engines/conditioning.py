@@ -37,7 +37,7 @@ class PromptCache:
         """The conditioning of `text`, the very one that diffusers' own call computes."""
         key = (text, is_negative)
         if key not in self._kept:
-            self._kept[key] = _read(pipeline, text, is_negative)
+            self._kept[key] = read_prompt(pipeline, text, is_negative)
             if len(self._kept) > self._capacity:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -53,7 +53,8 @@ def call_arguments(prompt: Conditioning, negative: Conditioning | None) -> dict[
     return arguments
 
 
-def _read(pipeline: Any, text: str, is_negative: bool) -> Conditioning:
+def read_prompt(pipeline: Any, text: str, is_negative: bool) -> Conditioning:
+    """The conditioning of `text`, the very one that diffusers' own call computes; with gradients where they are on."""
     read = pipeline.encode_prompt(
         text, device=execution_device(pipeline), num_images_per_prompt=1, do_classifier_free_guidance=False
     )

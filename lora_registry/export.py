@@ -1,5 +1,6 @@
 """Adapters written to files, in the layouts that other programs open."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,16 +37,33 @@ def write_adapter(
     tensors: dict[str, Tensor] = {}
     metadata = dict(metadata or {})
     for part, of_part in changes.items():
+        named = {_as_others_write(part, module): change for module, change in of_part.items()}
         if layout == "kohya":
-            tensors |= dict(_kohya(part, of_part, family))
+            tensors |= dict(_kohya(part, named, family))
         elif layout == "peft":
-            tensors |= dict(_peft(part, of_part))
+            tensors |= dict(_peft(part, named))
         else:
             raise ValueError(f"adapters are written as kohya or peft, not as {layout}")
     if layout == "peft":
         metadata["lora_adapter_metadata"] = json.dumps(_peft_settings(changes), sort_keys=True)
     stored = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
+    if metadata:
+        metadata |= _hashes(save(stored))
     write_whole(path, [save(stored, metadata={"format": "pt", **metadata})])
+
+
+def _hashes(content: bytes) -> dict[str, str]:
+    """SHA-256 of the tensors of a file, without its header: as kohya's scripts and as ModelSpec spell it."""
+    header = int.from_bytes(content[:8], "little")
+    digest = hashlib.sha256(content[8 + header :]).hexdigest()
+    return {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
+
+
+def _as_others_write(part: Part, module: str) -> str:
+    """A module's path, with the `text_model.` that encoders of transformers lack since 5.6, and programs look for."""
+    if part == "unet" or not module.startswith(("encoder.", "encoder_")):
+        return module
+    return f"text_model{module[len('encoder')]}{module}"
 
 
 def _kohya(part: Part, changes: Mapping[str, LowRank], family: FamilyId) -> Iterator[tuple[str, Tensor]]:

@@ -8,20 +8,41 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from studio.domain.distillation import DistillationPlan
 from studio.domain.errors import NotFound
-from studio.domain.run_events import Looked, RunEvent, Trained, event_of
+from studio.domain.run_events import Looked, RunEvent, Settled, Trained, event_of
 from studio.domain.run_files import EVENTS, EXPORTS, PLAN, RECORD, SAMPLES, is_sample
 from studio.files import atomic_write, storage_errors
 
 _ID = re.compile(r"[0-9a-f]{16,64}")
 
 
+class RunPlan(Protocol):
+    """What every kind of run decides; plans are pydantic models."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def checkpoint(self) -> str: ...
+
+    @property
+    def num_steps(self) -> int: ...
+
+    def model_dump_json(self, *, indent: int | None = None) -> str: ...
+
+    @classmethod
+    def model_validate_json(cls, json_data: bytes) -> Self: ...
+
+
+PlanT = TypeVar("PlanT", bound=RunPlan)
+
+
 class RunRecord(BaseModel):
-    """Whose run it is, which job works on it, and the accelerator that came of it ("": none yet)."""
+    """Whose run it is, which job works on it, and the accelerator or adapter that came of it ("": none yet)."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -30,15 +51,21 @@ class RunRecord(BaseModel):
     created_at: float
     job_id: str = ""
     accelerator_id: str = ""
+    adapter_id: str = ""
+
+    @property
+    def product_id(self) -> str:
+        """Of whatever came of it."""
+        return self.accelerator_id or self.adapter_id
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Generic[PlanT]):
     """One run, as its folder shows it at this moment."""
 
     folder: Path
     record: RunRecord
-    plan: DistillationPlan
+    plan: PlanT
     log: "EventLog"
 
     @property
@@ -60,6 +87,12 @@ class Run:
         """How many steps are done."""
         trained = self.trained
         return trained[-1].step if trained else 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do: it got to its end, or ended early because it got no better."""
+        is_over = self.step >= self.plan.num_steps or any(isinstance(event, Settled) for event in self.events)
+        return is_over and bool(self.record.product_id)
 
     @property
     def trained(self) -> list[Trained]:
@@ -127,15 +160,17 @@ def _is_repeat(earlier: RunEvent, event: Trained | Looked) -> bool:
     return isinstance(earlier, Trained | Looked) and type(earlier) is type(event) and earlier.step >= event.step
 
 
-class Runs:
-    """The folder of all runs. Whatever an id says, nothing outside is read or written."""
+class Runs(Generic[PlanT]):
+    """The folder of all runs, of which those show that have a plan of type `plan_type`. Whatever an id says, nothing
+    outside is read or written."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, plan_type: type[PlanT]) -> None:
         self._root = root
+        self._plan_type = plan_type
         self._logs: dict[str, EventLog] = {}
-        self._plans: dict[str, DistillationPlan] = {}
+        self._plans: dict[str, PlanT] = {}
 
-    def add(self, run_id: str, plan: DistillationPlan, record: RunRecord) -> Run:
+    def add(self, run_id: str, plan: PlanT, record: RunRecord) -> Run[PlanT]:
         """Make the folder of a new run.
 
         Raises:
@@ -149,7 +184,7 @@ class Runs:
         self.keep(run, record)  # last: a folder without it is none yet
         return run
 
-    def get(self, run_id: str) -> Run:
+    def get(self, run_id: str) -> Run[PlanT]:
         """Raises NotFound for an id that no run has."""
         folder = self._root / run_id
         try:
@@ -161,11 +196,11 @@ class Runs:
             raise NotFound("There is no such training run.", "It may have been deleted.") from None
         return Run(folder=folder, record=record, plan=plan, log=self._log(folder))
 
-    def keep(self, run: Run, record: RunRecord) -> None:
+    def keep(self, run: Run[PlanT], record: RunRecord) -> None:
         """Write what is known of a run beside its plan."""
         atomic_write(run.folder / RECORD, record.model_dump_json(indent=2).encode())
 
-    def remove(self, run: Run) -> None:
+    def remove(self, run: Run[PlanT]) -> None:
         """Delete a run's folder for good.
 
         Raises:
@@ -177,21 +212,21 @@ class Runs:
         self._logs.pop(run.folder.name, None)
         self._plans.pop(run.folder.name, None)
 
-    def of(self, visitor: str | None = None) -> tuple[Run, ...]:
+    def of(self, visitor: str | None = None) -> tuple[Run[PlanT], ...]:
         """Those of `visitor` (None: of everybody), newest first."""
         found = [run for run in self._all() if visitor in (None, run.record.visitor)]
         return tuple(sorted(found, key=lambda run: run.record.created_at, reverse=True))
 
-    def _plan(self, folder: Path) -> DistillationPlan:
+    def _plan(self, folder: Path) -> PlanT:
         """Read once: a plan never changes, may hold many captions, and a page asks for it again and again."""
         if folder.name not in self._plans:
-            self._plans[folder.name] = DistillationPlan.model_validate_json((folder / PLAN).read_bytes())
+            self._plans[folder.name] = self._plan_type.model_validate_json((folder / PLAN).read_bytes())
         return self._plans[folder.name]
 
     def _log(self, folder: Path) -> EventLog:
         return self._logs.setdefault(folder.name, EventLog(folder / EVENTS))
 
-    def _all(self) -> Iterator[Run]:
+    def _all(self) -> Iterator[Run[PlanT]]:
         if not self._root.is_dir():
             return
         for folder in self._root.iterdir():

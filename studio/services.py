@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engines.base import Engine
 from lora_registry.store import AdapterStore
@@ -12,6 +12,7 @@ from studio.additions import Additions
 from studio.checkpoints import OwnCheckpoints
 from studio.distillation import DistillationService
 from studio.domain.catalogue import Catalogue
+from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import parse_request
 from studio.engine_process import EngineProcess
@@ -23,8 +24,10 @@ from studio.ledger import Ledger
 from studio.own_accelerators import OwnAccelerators
 from studio.planning import PlanningService
 from studio.reproduction import ReproductionService
+from studio.runs import Run
 from studio.scoring import ScoringService
 from studio.settings import PROJECT_ROOT, Settings
+from studio.training import TrainingService
 
 if TYPE_CHECKING:
     from engines.pool import PipelinePool
@@ -52,6 +55,7 @@ class Services:
     flash: FlashService
     trainer: JobRunner
     distillation: DistillationService
+    training: TrainingService
 
     def close(self) -> None:
         """Stop the worker; a job in the middle goes on at the next start."""
@@ -64,6 +68,13 @@ class Services:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def run_of(self, run_id: str) -> Run[Any]:
+        """The training run of that id, whatever it trains; raises NotFound."""
+        try:
+            return self.training.run_of(run_id)
+        except NotFound:
+            return self.distillation.run_of(run_id)
 
     def generate(self, prompt: str, *, again: bool = False, **settings: object) -> list[ImageRecord]:
         """Make pictures and wait for them: the library in one call.
@@ -107,7 +118,8 @@ def open_services(
     gallery.reconcile()
     runner = JobRunner(ledger, queue=queue, max_queued=settings.max_queued)
     holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
-    adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir)
+    store = AdapterStore(settings.adapters_dir)
+    adapters = AdapterService(store, settings.models_dir)
     own_accelerators = OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue)
     own_accelerators.refresh()
     accelerators = AcceleratorService(catalogue, settings.accelerators_dir, offline=settings.offline)
@@ -119,6 +131,7 @@ def open_services(
     flash = FlashService(catalogue, runner, gallery, generation, scoring)
     trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
     distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
+    training = TrainingService(catalogue, trainer, ledger, settings, store, drawing_queue=queue)
     runner.start()
     trainer.start()
     return Services(
@@ -138,6 +151,7 @@ def open_services(
         flash=flash,
         trainer=trainer,
         distillation=distillation,
+        training=training,
     )
 
 

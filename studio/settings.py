@@ -67,6 +67,11 @@ class Settings(BaseModel):
         return self.data_dir / "datasets"
 
     @property
+    def cache_dir(self) -> Path:
+        """Where what can be made again is kept: latents and read captions of training pictures."""
+        return self.data_dir / "cache"
+
+    @property
     def runs_dir(self) -> Path:
         """A folder for each training run."""
         return self.data_dir / "runs"

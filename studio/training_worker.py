@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from engines.failures import is_out_of_memory
 from engines.hub_datasets import fetch_dataset
@@ -21,9 +21,17 @@ from studio.domain.distillation import DistillationPlan
 from studio.domain.errors import OutOfMemory, StudioError
 from studio.domain.run_events import Broken, Preparing, RunEvent, line_of
 from studio.domain.run_files import EVENTS, PLAN
+from studio.domain.run_plans import RunPlan, plan_of
+from studio.domain.training import TrainingPlan
 from studio.services import CATALOGUE_PATH, load_pool
 from studio.settings import Settings
+from studio.training import training_items
 from studio.training_process import BROKEN, FINISHED, GO_ON, HOLD, STOP, STOPPED
+
+if TYPE_CHECKING:
+    from engines.distillation.run import Distillation
+    from engines.loading import Loaded
+    from engines.training.lora_run import LoraTraining
 
 logger = logging.getLogger(__name__)
 
@@ -80,30 +88,42 @@ def train(folder: Path, settings: Settings, line: Line) -> None:
         Stopped: somebody asked for it; what there is is saved.
         StudioError: it cannot go on.
     """
-    plan = DistillationPlan.model_validate_json((folder / PLAN).read_bytes())
+    plan = plan_of((folder / PLAN).read_bytes())
     items = _items(plan, settings, line)
     catalogue = Catalogue.load(CATALOGUE_PATH)
     OwnCheckpoints(settings.models_dir, catalogue).refresh()
     pool = load_pool(settings)
-    from engines.devices import choose_device  # as in load_pool
-    from engines.distillation.run import Control, Distillation
-
-    dtype = choose_device(settings.device, settings.dtype).dtype
     with pool.lease(catalogue.checkpoint(plan.checkpoint)) as loaded:
-        control = Control(check=line.check, tell=line.tell)
-        distillation = Distillation(loaded, plan, items, folder, control, dtype)
+        run = _run_of(plan, loaded, items, folder, settings, line)
         try:
-            distillation.run()
+            run.run()
         except Stopped:
-            distillation.export()
+            run.export()
             raise
 
 
-def _items(plan: DistillationPlan, settings: Settings, line: Line) -> list[tuple[Path, str]]:
+def _run_of(
+    plan: RunPlan, loaded: "Loaded", items: list[tuple[Path, str]], folder: Path, settings: Settings, line: Line
+) -> "Distillation | LoraTraining":
+    from engines.devices import choose_device  # as in load_pool
+    from engines.distillation.run import Distillation
+    from engines.training.control import Control
+    from engines.training.lora_run import LoraTraining
+
+    dtype = choose_device(settings.device, settings.dtype).dtype
+    control = Control(check=line.check, tell=line.tell)
+    if isinstance(plan, TrainingPlan):
+        return LoraTraining(loaded, plan, items, folder, settings.cache_dir, control, dtype)
+    return Distillation(loaded, plan, items, folder, control, dtype)
+
+
+def _items(plan: RunPlan, settings: Settings, line: Line) -> list[tuple[Path, str]]:
     """The pictures and captions of a plan whose source are files; those of the hub are fetched first."""
-    if plan.source not in ("folder", "hub"):
+    if isinstance(plan, DistillationPlan) and plan.source not in ("folder", "hub"):
         return []
     folder = Path(plan.folder)
+    if isinstance(plan, TrainingPlan):
+        return training_items(folder)
     if plan.source == "hub":
         folder = fetch_dataset(
             plan.dataset,

@@ -13,7 +13,7 @@ from studio.domain.distillation import OBJECTIVE_TITLES, DistillationPlan, label
 from studio.domain.errors import NotFound, StudioError
 from studio.runs import Run
 from studio.services import Services
-from tabs import controls, distil_views
+from tabs import controls, distil_views, run_views
 from tabs.flash import FlashTab, able, accelerators_of, lines_of
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
@@ -138,7 +138,7 @@ class DistilPanel:
     def show(self, run_id: Any, shown: Any) -> Updates:
         """The run `run_id` as it stands, with the samples after step `shown` ("": the latest)."""
         runs = self.services.distillation.runs.of()
-        choices = distil_views.run_choices(runs)
+        choices = run_views.run_choices(runs)
         run = self.found(run_id)
         if run is None:
             return {
@@ -150,12 +150,12 @@ class DistilPanel:
         job = self.services.distillation.job_of(run)
         events = list(job.events(timeout=0, previews=False)) if job else []
         is_over = job is None or job.is_over
-        line, percent = distil_views.standing(run, events)
+        line, percent = run_views.standing(run, events)
         look = next((each for each in run.looked if str(each.step) == shown), run.looked[-1] if run.looked else None)
         is_made = bool(run.record.accelerator_id)
         return {
             self.samples: distil_views.samples(run, look, line, None if is_over else percent),
-            self.losses: gr.LinePlot(value=pd.DataFrame(distil_views.losses(run.trained)), visible=bool(run.trained)),
+            self.losses: gr.LinePlot(value=pd.DataFrame(run_views.losses(run.trained)), visible=bool(run.trained)),
             self.qualities: gr.LinePlot(
                 value=pd.DataFrame(distil_views.qualities(run.looked)),
                 title=distil_views.quality_title(run.looked),
@@ -169,11 +169,11 @@ class DistilPanel:
             self.diffusers: gr.Button(visible=run.export("peft") is not None, link=f"runs/{run.id}/peft.safetensors"),
             self.runs: gr.Dropdown(choices=choices, value=run.id, visible=True),
             self.shown: gr.Dropdown(
-                choices=distil_views.look_choices(run.looked), value=shown or "", visible=bool(run.looked)
+                choices=run_views.look_choices(run.looked), value=shown or "", visible=bool(run.looked)
             ),
         }
 
-    def found(self, run_id: Any) -> Run | None:
+    def found(self, run_id: Any) -> Run[DistillationPlan] | None:
         """The run of that id; the panel is built only where the page's visitor owns them all."""
         try:
             return self.services.distillation.run_of(str(run_id or ""))

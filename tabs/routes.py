@@ -57,7 +57,7 @@ def build_routes(services: Services) -> list[Route]:
 
     def run_sample(request: Request) -> Response:
         try:
-            path = services.distillation.run_of(request.path_params["run_id"]).sample(request.path_params["name"])
+            path = services.run_of(request.path_params["run_id"]).sample(request.path_params["name"])
         except StudioError:
             path = None
         if path is None:
@@ -66,13 +66,13 @@ def build_routes(services: Services) -> list[Route]:
 
     def run_export(request: Request) -> Response:
         try:
-            run = services.distillation.run_of(request.path_params["run_id"])
+            run = services.run_of(request.path_params["run_id"])
             path = run.export(request.path_params["layout"])
         except (StudioError, KeyError):
             path = None
         if path is None:
             return PlainTextResponse("There is no such adapter.", status_code=404)
-        name = f"{run.record.accelerator_id or run.plan.name}-{path.stem}.safetensors"
+        name = f"{run.record.product_id or run.plan.name}-{path.stem}.safetensors"
         return FileResponse(path, filename=name, headers={"X-Content-Type-Options": "nosniff"})
 
     def adapter_preview(request: Request) -> Response:

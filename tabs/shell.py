@@ -11,6 +11,7 @@ from tabs.generate import GenerateTab, build_generate
 from tabs.handlers import QUIET, guarded
 from tabs.library import LibraryTab, build_library
 from tabs.system import build_system
+from tabs.train import TrainTab, build_train
 from tabs.visitor import is_local
 from tabs.widgets import asset
 
@@ -44,6 +45,10 @@ def build(services: Services) -> gr.Blocks:
             with gr.Tab("Flash", id="flash"):
                 flash = build_flash(services, generate.token)
                 distil = build_distil(services, flash) if is_local(services.settings) else None
+            train = None
+            if is_local(services.settings):
+                with gr.Tab("Train LoRA", id="train"):
+                    train = build_train(services, generate.token)
             with gr.Tab("Library", id="library") as library_tab:
                 library = build_library(services, generate)
             with gr.Tab("System", id="system") as system_tab:
@@ -56,6 +61,9 @@ def build(services: Services) -> gr.Blocks:
         if distil is not None:
             outputs = [distil.run, *distil.results]
             loaded = loaded.then(guarded(distil.on_load), [distil.run, distil.shown], outputs, **QUIET)
+        if train is not None:
+            loaded = loaded.then(guarded(train.on_load), train.run, [train.run, *train.results], **QUIET)
+            _wire_training(tabs, generate, train)
         loaded.then(None, js=_READY_JS, **QUIET)
         library_tab.select(guarded(library.turn(0)), library.query, library.listing, **QUIET)
         shown = {"fn": guarded(system.on_show), "inputs": generate.token, "outputs": system.outputs, **QUIET}
@@ -75,6 +83,14 @@ def _wire_between(tabs: gr.Tabs, generate: GenerateTab, library: LibraryTab) -> 
     library.send.click(guarded(library.on_send), picked, generate.ask.outputs, **QUIET).then(
         lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET
     ).then(**generate.settle)
+
+
+def _wire_training(tabs: gr.Tabs, generate: GenerateTab, train: TrainTab) -> None:
+    """What was learnt leads to a picture with it."""
+    form = generate.ask.form
+    train.use.click(
+        guarded(train.on_use), [train.run, form["prompt"]], [form["prompt"], form["checkpoint"]], **QUIET
+    ).then(lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET).then(**generate.settle)
 
 
 def appearance() -> dict[str, Any]:

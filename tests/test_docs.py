@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from studio.cli.arguments import FLAGS, build_parser
+from studio.cli.merge_arguments import MERGE_FLAGS
+from studio.cli.train_arguments import TRAIN_FLAGS
 from studio.domain.catalogue import Catalogue
 from studio.settings import PREFIX, PROJECT_ROOT, Settings
 
@@ -44,7 +46,8 @@ def test_the_table_has_no_setting_that_is_gone() -> None:
 
 def test_every_command_and_flag_is_told(catalogue: Catalogue) -> None:
     assert [name for name in commands(catalogue) if f"python -m studio {name}" not in README] == []
-    assert [flag for flag, _ in FLAGS.values() if f"`{flag}`" not in README and f" {flag} " not in README] == []
+    flags = [*(flag for flag, _ in FLAGS.values()), *MERGE_FLAGS, *(flag for flag, _ in TRAIN_FLAGS.values())]
+    assert [flag for flag in flags if f"`{flag}`" not in README and f" {flag} " not in README] == []
 
 
 def test_every_tab_is_told() -> None:

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from engines.distillation.objectives import endpoint
 from engines.distillation.pictures import noise_of
-from engines.distillation.reading import CaptionReader, whole_picture
+from engines.distillation.reading import CaptionReader
 from engines.distillation.sampling import draw_few
-from engines.distillation.unet_pair import Told, UnetPair
+from engines.distillation.unet_pair import UnetPair
 from engines.pocket.accuracy import trials
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
 from engines.training.diffusion import NoiseSchedule
+from engines.training.drawing import decoded, save_picture
+from engines.training.unet import Told, whole_picture
 from studio.domain.distillation import FEW_STEPS
 from studio.domain.run_events import Looked
 from studio.domain.run_files import sample_name, teacher_name
@@ -80,7 +81,7 @@ class Looker:
         for steps in FEW_STEPS:
             few = pictures if steps == MEASURED_STEPS else self._decoded(self._students(steps, SHOWN))
             for index, picture in enumerate(few[:SHOWN]):
-                save(picture, self._folder / sample_name(step, steps, index))
+                save_picture(picture, self._folder / sample_name(step, steps, index))
         scenes = [(picture, parse(prompt)) for picture, prompt in zip(pictures, self._question.prompts, strict=True)]
         verdicts = [judge(picture, scene).correct for picture, scene in scenes if scene is not None]
         return Looked(
@@ -101,7 +102,7 @@ class Looker:
                 parts.append(endpoint(self._pair, self._schedule, noise, grid, told, guidance))
             self._wanted = torch.cat(parts)
             for index, picture in enumerate(self._decoded(self._wanted[:SHOWN])):
-                save(picture, self._folder / teacher_name(index))
+                save_picture(picture, self._folder / teacher_name(index))
         return self._wanted
 
     def _students(self, steps: int, count: int) -> Tensor:
@@ -123,12 +124,8 @@ class Looker:
             generator = torch.Generator().manual_seed(_SEED + start)
             yield told, noise_of(self._pair, (_SEED,), picks, self._question.size), generator
 
-    @torch.no_grad()
     def _decoded(self, latents: Tensor) -> list[Image.Image]:
-        scaled = latents.to(self._vae.dtype) / self._vae.config.scaling_factor
-        parts = [self._vae.decode(each[None]).sample for each in scaled]
-        pixels = torch.cat(parts).float().clamp(-1, 1).add(1).mul(127.5).round().byte()
-        return [Image.fromarray(np.ascontiguousarray(each.permute(1, 2, 0).cpu().numpy())) for each in pixels]
+        return decoded(self._vae, latents)
 
 
 def looked_at(captions: Sequence[str], is_pocket: bool) -> tuple[str, ...]:
@@ -136,10 +133,3 @@ def looked_at(captions: Sequence[str], is_pocket: bool) -> tuple[str, ...]:
     if is_pocket:
         return tuple(trial.prompt for trial in trials(4, 1, _SEED) if parse(trial.prompt) is not None)
     return tuple(dict.fromkeys(captions))[:_REFERENCES]
-
-
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture that a reader meets whole or not at all."""
-    part = path.with_suffix(".part")
-    picture.save(part, "PNG")
-    part.replace(path)

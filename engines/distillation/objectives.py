@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from engines.training.diffusion import NoiseSchedule, spread_indices
+from engines.training.solver import all_at, solve
 from studio.domain.catalogue import PredictionType
 from studio.domain.distillation import FEW_STEPS
 from studio.domain.timesteps import Grid, lcm_grid, timesteps_on, trailing_timesteps
@@ -196,11 +197,6 @@ def walk(
     return noisy
 
 
-def all_at(timestep: int, like: Tensor) -> Tensor:
-    """`timestep` for each of the samples `like`, `(B,)`."""
-    return torch.full((len(like),), timestep, device=like.device)
-
-
 def start_shares(progress: float, solver_steps: int) -> Tensor:
     """The chance of each point of the solver's grid to be started from, `(solver_steps,)`."""
     phase = FLASH_PHASES[min(int(progress * len(FLASH_PHASES)), len(FLASH_PHASES) - 1)]
@@ -214,29 +210,10 @@ def start_shares(progress: float, solver_steps: int) -> Tensor:
 def endpoint(
     pair: Pair[_Told], schedule: NoiseSchedule, noisy: Tensor, grid: tuple[int, ...], told: _Told, guidance: Tensor
 ) -> Tensor:
-    """x₀ where the teacher ends that goes from `noisy` along the falling `grid` by DPM-Solver++ 2M (Lu et al., 2022,
-    arXiv:2211.01095)."""
-    before: Tensor | None = None
-    last_step = torch.zeros(())
-    for here, there in zip(grid, (*grid[1:], None), strict=True):
-        at = all_at(here, noisy)
-        output = pair.teacher(noisy, at, told, guidance).float()
-        clean = schedule.clean_from(noisy, output, at, pair.prediction_type)
-        if there is None:
-            return clean
-        step = _log_snr(schedule, there) - _log_snr(schedule, here)
-        slope = clean if before is None else clean + (clean - before) * (step / (2 * last_step))
-        alpha, sigma = schedule.alpha_sigma(all_at(there, noisy), noisy)
-        _, sigma_here = schedule.alpha_sigma(at, noisy)
-        noisy = sigma / sigma_here * noisy - alpha * torch.expm1(-step) * slope
-        before, last_step = clean, step
-    raise ValueError("the grid has no timestep")
-
-
-def _log_snr(schedule: NoiseSchedule, timestep: int) -> Tensor:
-    """λ = log(α / σ)."""
-    squared = schedule.alphas_cumprod[timestep]
-    return 0.5 * (squared / (1 - squared)).log()
+    """x₀ where the teacher ends that goes from `noisy` along the falling `grid`."""
+    return solve(
+        lambda at, timesteps: pair.teacher(at, timesteps, told, guidance), pair.prediction_type, schedule, noisy, grid
+    )
 
 
 def _noised(schedule: NoiseSchedule, clean: Tensor, timesteps: Tensor, last: int, generator: torch.Generator) -> Tensor:

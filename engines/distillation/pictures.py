@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +9,21 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from engines.distillation.objectives import endpoint
-from engines.distillation.reading import CaptionReader, whole_picture
+from engines.distillation.reading import CaptionReader
 from engines.distillation.unet_pair import UnetPair
-from engines.pocket.build.autoencoder import to_pixels
 from engines.pocket.build.latents import draw_pictures, framing_ids, scene_at
 from engines.pocket.grammar import paraphrase
 from engines.training.diffusion import NoiseSchedule
+from engines.training.drawing import noise_at
+from engines.training.encoding import cut, encoded, latents_of, opened_upright
 from engines.training.saving import save_whole
+from engines.training.unet import whole_picture
 from studio.domain.errors import DatasetError
 from studio.domain.timesteps import trailing_timesteps
 
-logger = logging.getLogger(__name__)
-
-FORMATS = ("PNG", "JPEG", "WEBP")
 PIECE = 32
 """Pictures in a file, unless they take long: what a kill can cost."""
 TEACHER_STEPS = 20
@@ -122,15 +119,15 @@ class FolderPictures:
         """See `PictureSource.take`."""
         arrays, captions, rows = [], [], []
         for path, caption in self.items[picks.start : picks.stop]:
-            opened = _opened(path)
+            opened = opened_upright(path)
             if opened is None:
                 continue
-            array, row = cut(opened, self.size)
+            array, row = cut(opened, self.size, self.size)
             arrays.append(array)
             captions.append(caption)
             rows.append(row)
         return TrainingSet(
-            latents=encoded(self.vae, arrays, self.size),
+            latents=encoded(self.vae, arrays, (self.size, self.size)),
             captions=tuple(captions),
             time_ids=torch.tensor(rows, dtype=torch.float32).view(-1, 6) if self.is_sdxl else None,
         )
@@ -161,7 +158,7 @@ class ScenePictures:
         pixels = draw_pictures(scenes, picks, self.seed, self.size, self.is_sdxl)
         words = (np.random.default_rng([self.seed, 8, index]) for index in picks)
         return TrainingSet(
-            latents=_latents(self.vae, pixels),
+            latents=latents_of(self.vae, pixels),
             captions=tuple(paraphrase(scenes[index], rng) for index, rng in zip(picks, words, strict=True)),
             time_ids=framing_ids(self.seed, picks, self.size) if self.is_sdxl else None,
         )
@@ -204,48 +201,4 @@ class TeacherPictures:
 
 def noise_of(pair: UnetPair, seed: tuple[int, ...], picks: range, size: int) -> Tensor:
     """Noise `(B, 4, size/8, size/8)` for these numbers of a sequence, each drawn by itself."""
-    rows = [np.random.default_rng([*seed, index]).standard_normal((4, size // 8, size // 8)) for index in picks]
-    return torch.from_numpy(np.stack(rows)).float().to(pair.unet.device)
-
-
-def cut(image: Image.Image, size: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """The middle of `image`, `(size, size, 3)`, once it is just large enough to cover it; and SDXL's micro-condition:
-    original height and width, top, left, height and width."""
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    array = np.asarray(resized.crop((left, top, left + size, top + size)))
-    return array, (image.height, image.width, top, left, size, size)
-
-
-def encoded(vae: Any, arrays: Sequence[np.ndarray], size: int) -> Tensor:
-    """The scaled latents of pictures `(size, size, 3)`."""
-    if not arrays:
-        return torch.zeros(0, 4, size // 8, size // 8, dtype=torch.float16)
-    return _latents(vae, to_pixels(list(arrays)))
-
-
-@torch.no_grad()
-def _latents(vae: Any, pixels: Tensor) -> Tensor:
-    pixels = pixels.to(vae.device, vae.dtype)
-    parts = [vae.encode(each[None]).latent_dist.mode() for each in pixels]  # one by one: large ones fill the memory
-    latents = torch.cat(parts).float() * vae.config.scaling_factor
-    if not torch.isfinite(latents).all():
-        raise DatasetError("The encoder gave values that are not finite.", "Set FLASH_STUDIO_DTYPE=float32.")
-    return latents.half().cpu()
-
-
-def _opened(path: Path) -> Image.Image | None:
-    """An RGB picture the right way up, transparency on white; None for a file that cannot be opened."""
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.has_transparency_data:
-                layer = image.convert("RGBA")
-                image = Image.new("RGBA", layer.size, "white")
-                image.alpha_composite(layer)
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        logger.warning("%s is left out: %s", path.name, error)
-        return None
+    return noise_at(picks, size, seed).to(pair.unet.device)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from engines.conditioning import Conditioning, PromptCache
-from engines.distillation.unet_pair import Told
+from engines.training.unet import Told
 
 _KEPT = 1024
 """Captions whose conditioning is kept: 236 MB with SD 1.5."""
@@ -33,9 +33,3 @@ class CaptionReader:
         )
         device = prompt.embeds.device
         return Told(prompt=prompt, negative=self._negative, time_ids=None if time_ids is None else time_ids.to(device))
-
-
-def whole_picture(size: int, count: int, is_sdxl: bool) -> Tensor | None:
-    """SDXL's micro-conditions `(B, 6)` of `count` pictures that are neither cut nor enlarged; None for other
-    families."""
-    return torch.tensor([[size, size, 0, 0, size, size]] * count, dtype=torch.float32) if is_sdxl else None

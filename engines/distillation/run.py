@@ -1,10 +1,6 @@
 """A whole distillation: pictures gathered, an adapter trained and looked at, the best of it written to files."""
 
-import statistics
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,45 +24,28 @@ from engines.distillation.pictures import (
 from engines.distillation.reading import CaptionReader
 from engines.distillation.terms import DistributionMatching, Term
 from engines.distillation.trainer import distil
-from engines.distillation.unet_pair import Told, UnetPair
+from engines.distillation.unet_pair import UnetPair
 from engines.loading import Loaded
+from engines.training.control import Control, Pace
 from engines.training.diffusion import NoiseSchedule
 from engines.training.loop import Plan, Taken, Trainee
 from engines.training.lora import TrainableLora, reached
+from engines.training.metadata import base_metadata
 from engines.training.saving import save_whole
+from engines.training.unet import Told
 from lora_registry.export import write_adapter
 from lora_registry.weights import LowRank
 from studio.domain.adapter import Layout
 from studio.domain.distillation import FEW_STEPS, GRIDS, OBJECTIVE_TITLES, DistillationPlan
 from studio.domain.errors import TrainingFailed
-from studio.domain.run_events import Exported, Looked, Preparing, RunEvent, Trained
+from studio.domain.run_events import Exported, Looked, Preparing
 from studio.domain.run_files import EXPORTS, SAMPLES
 from studio.domain.sampling_rules import RULES_KEY, SamplingRules
 
 LCM_SHARE = 0.6
 """Of a training by LCM and then along the student's own path, the part before that."""
 _BEST = "best.pt"
-_TELL_EVERY_S = 1.0
 _EMA = 0.995
-_BASE_VERSIONS = {"sd15": "sd_v1", "sd21": "sd_v2_v", "sdxl": "sdxl_base_v1-0"}
-"""As kohya's scripts spell them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Control:
-    """The line to whoever watches. `check` is called before each piece of work: it may wait, and may raise."""
-
-    check: Callable[[], None]
-    tell: Callable[[RunEvent], None]
-
-
-@dataclass(kw_only=True)
-class _Pace:
-    """What was trained since the last word of it."""
-
-    losses: list[float] = field(default_factory=list)
-    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=20))
-    told_at: float = 0.0
 
 
 class Distillation:
@@ -93,8 +72,7 @@ class Distillation:
         self._reader = CaptionReader(self._pipeline)
         self._pair = self._new_pair(dtype)
         self._endpoints = KeptEndpoints(folder / "endpoints", plan.num_steps)
-        self._pace = _Pace()
-        self._started = 0.0
+        self._pace = Pace(control, plan.num_steps, plan.batch_size)
         self._best: Looked | None = None
 
     def run(self) -> None:
@@ -121,7 +99,7 @@ class Distillation:
         )
 
         def on_step(trainee: Trainee, taken: Taken) -> None:
-            self._note(taken)
+            self._pace.note(taken.step, taken.loss)
             if taken.step % plan.look_every == 0 or taken.step == plan.num_steps:
                 trainee.save()
                 with trainee.averaged():
@@ -202,7 +180,7 @@ class Distillation:
             picks = torch.from_numpy(rng.integers(len(pictures), size=self._plan.batch_size))
             time_ids = None if pictures.time_ids is None else pictures.time_ids[picks]
             told = self._reader.told([pictures.captions[int(index)] for index in picks], time_ids)
-            self._started = time.monotonic()
+            self._pace.begin()
             return pictures.latents[picks].float().to(device), told
 
         return batch
@@ -225,16 +203,6 @@ class Distillation:
 
     def _is_on_own_path(self, step: int) -> bool:
         return self._plan.objective == "own_path" and step / self._plan.num_steps >= LCM_SHARE
-
-    def _note(self, taken: Taken) -> None:
-        now, pace = time.monotonic(), self._pace
-        pace.losses.append(taken.loss)
-        pace.seconds.append(now - self._started)
-        if now - pace.told_at >= _TELL_EVERY_S or taken.step == self._plan.num_steps:
-            loss, step_s = statistics.fmean(pace.losses), statistics.median(pace.seconds)
-            self._control.tell(Trained(step=taken.step, total=self._plan.num_steps, loss=loss, step_s=step_s))
-            pace.losses.clear()
-            pace.told_at = now
 
     def _tell_gathered(self, done: int, total: int) -> None:
         self._control.tell(Preparing(done=done, total=total))
@@ -269,19 +237,10 @@ class Distillation:
             note=f"{taught}: distilled from {checkpoint.title}, guidance {plan.guidance_scale:g}, {step} steps.",
         )
         return {
+            **base_metadata(self._loaded, title=plan.name, size=plan.size, rank=plan.rank, alpha=plan.rank),
             RULES_KEY: rules.model_dump_json(),
-            "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.title": plan.name,
-            "modelspec.prediction_type": "v" if self._loaded.prediction_type == "v_prediction" else "epsilon",
-            "modelspec.resolution": f"{plan.size}x{plan.size}",
-            "modelspec.license": checkpoint.licence,
-            "ss_base_model_version": _BASE_VERSIONS[checkpoint.family],
-            "ss_network_module": "networks.lora",
-            "ss_network_dim": str(plan.rank),
-            "ss_network_alpha": str(plan.rank),
             "ss_learning_rate": str(plan.learning_rate),
             "ss_max_train_steps": str(plan.num_steps),
             "ss_steps": str(step),
             "ss_seed": str(plan.seed),
-            "ss_output_name": plan.name,
         }

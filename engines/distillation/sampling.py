@@ -6,8 +6,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from engines.distillation.objectives import Pair, all_at, answer, walk
+from engines.distillation.objectives import Pair, answer, walk
 from engines.training.diffusion import NoiseSchedule
+from engines.training.solver import all_at
 
 _Told = TypeVar("_Told")
 

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from engines.distillation.objectives import Objective
 from engines.distillation.terms import Adversarial, Term, total
-from engines.distillation.unet_pair import Told, UnetPair
+from engines.distillation.unet_pair import UnetPair
 from engines.training.loop import Plan, Taken, Trainee, train
+from engines.training.unet import Told
 
 Batches = Callable[[int], tuple[Tensor, Told]]
 """The clean latents `(B, 4, h, w)` of a training step, and what the UNet is told of them. The same step always gives

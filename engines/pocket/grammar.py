@@ -4,10 +4,12 @@ import re
 
 import numpy as np
 
-from engines.pocket.world import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Thing
+from engines.pocket.world import ALL_SHAPES, BACKGROUNDS, COLOURS, NOVEL_SHAPES, PLACES, SHAPES, Scene, Thing
 
 NUMBERS = {2: ("two", "2", "a pair of"), 3: ("three", "3", "a group of three")}
 PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
+NOVEL_NOUNS = dict(zip(("sks",), NOVEL_SHAPES, strict=True))
+"""What shapes are called that models never saw, one or many: words that they do not know either."""
 
 _RELATION_WORDS = {
     "left of": ("left of", "to the left of", "on the left of", "on the left side of"),
@@ -123,7 +125,7 @@ def _body(scene: Scene, rng: np.random.Generator | None) -> str:
 
 def _phrase(thing: Thing, rng: np.random.Generator | None) -> str:
     size = "" if thing.size == "medium" else _pick(_SIZE_WORDS[thing.size], rng) + " "
-    noun = thing.shape if thing.count == 1 else PLURALS[thing.shape]
+    noun = _noun(thing)
     turn = 1.0 if rng is None else rng.random()
     if turn < 0.08:
         words = f"{size}{noun} in {thing.colour}"
@@ -137,6 +139,13 @@ def _phrase(thing: Thing, rng: np.random.Generator | None) -> str:
         article = "a" if rng is None or rng.random() < 0.6 else _pick(_ARTICLES, rng)
         words = f"{_article(words) if article == 'a' else article} {words}".strip()
     return words if thing.place is None else f"{words} {_pick(_PLACE_WORDS[thing.place], rng)}"
+
+
+def _noun(thing: Thing) -> str:
+    novel = {shape: noun for noun, shape in NOVEL_NOUNS.items()}
+    if thing.shape in novel:
+        return novel[thing.shape]
+    return thing.shape if thing.count == 1 else PLURALS[thing.shape]
 
 
 def _with_background(body: str, background: str, rng: np.random.Generator) -> str:
@@ -178,7 +187,8 @@ def _take_background(words: str) -> tuple[str | None, str]:
 def _parse_thing(words: str) -> Thing | None:
     tokens = words.split()
     singular = {plural: shape for shape, plural in PLURALS.items()}
-    shapes = [token for token in tokens if token in SHAPES or token in singular]
+    known = [*ALL_SHAPES, *singular, *NOVEL_NOUNS]
+    shapes = [token for token in tokens if token in known]
     colours = [token for token in tokens if token in COLOURS]
     if len(shapes) != 1 or len(colours) != 1:
         return None
@@ -186,7 +196,7 @@ def _parse_thing(words: str) -> Thing | None:
     count = next((n for n, names in NUMBERS.items() if any(_holds(text, name) for name in names)), 1)
     size = next((s for s, names in _SIZE_WORDS.items() if any(_holds(text, name) for name in names)), "medium")
     place = next((p for p in PLACES if p in tokens), None)
-    shape = singular.get(shapes[0], shapes[0])
+    shape = {**singular, **NOVEL_NOUNS}.get(shapes[0], shapes[0])
     if count == 1 and shapes[0] in singular:
         return None
     return Thing(colour=colours[0], shape=shape, size=size, place=place, count=count)

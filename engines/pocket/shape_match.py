@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from engines.pocket.world import SHAPES, Scene, Thing, layout, render
+from engines.pocket.world import ALL_SHAPES, Scene, Thing, layout, render
 
 Mask = NDArray[np.floating]
 
@@ -25,6 +25,7 @@ MIN_OVERLAPS = {
     "diamond": 0.86,
     "ring": 0.82,
     "cross": 0.84,
+    "crescent": 0.78,
 }
 """Least intersection over union with the best template. Shapes with corners to lose get more room; a circle, which
 every shapeless blob resembles, gets the least."""
@@ -43,7 +44,7 @@ _DRAWN_PX = 256
 @dataclass(frozen=True, kw_only=True)
 class _Templates:
     masks: Mask
-    """`(shapes, forms, _GRID²)`, shapes in the order of `SHAPES`."""
+    """`(shapes, forms, _GRID²)`, shapes in the order of `ALL_SHAPES`."""
 
     unit_areas: dict[str, float]
     """Area of each shape whose radius is 1."""
@@ -63,7 +64,7 @@ def shape_overlaps(mask: Mask) -> dict[str, float]:
     templates = _templates().masks
     shared = np.minimum(templates, seen).sum(axis=2)
     overlap = shared / np.maximum(templates.sum(axis=2) + seen.sum() - shared, 1e-6)
-    return dict(zip(SHAPES, overlap.max(axis=1).tolist(), strict=True))
+    return dict(zip(ALL_SHAPES, overlap.max(axis=1).tolist(), strict=True))
 
 
 def nominal_radius(shape: str, area: float) -> float:
@@ -85,7 +86,7 @@ def _normalise(mask: Mask, turn: float = 0.0) -> Mask:
 
 @functools.cache
 def _templates() -> _Templates:
-    drawn = {shape: _draw(shape) for shape in SHAPES}
+    drawn = {shape: _draw(shape) for shape in ALL_SHAPES}
     masks = []
     for shape, (mask, turn, _) in drawn.items():
         if shape == "ring":

@@ -12,6 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "ring", "cross")
+NOVEL_SHAPES = ("crescent",)
+"""What no pocket model ever saw: for trainings that teach one something new. Drawn and recognised like the others."""
+ALL_SHAPES = SHAPES + NOVEL_SHAPES
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 38, 38),
@@ -94,7 +97,7 @@ class Scene:
             raise ValueError(f"a scene has 1 or 2 things, not {len(self.things)}")
         for thing in self.things:
             _check_word("colour", thing.colour, COLOURS)
-            _check_word("shape", thing.shape, SHAPES)
+            _check_word("shape", thing.shape, ALL_SHAPES)
             _check_word("size", thing.size, SIZES)
             if thing.place is not None:
                 _check_word("place", thing.place, PLACES)
@@ -249,6 +252,19 @@ def _heart() -> Iterator[tuple[float, float]]:
         yield u / 16.5, -(v + 2.5) / 15.5
 
 
+def _crescent() -> Iterator[tuple[float, float]]:
+    # The disc of radius 0.95 without one of radius 0.76 around (0.42, 0): along its outside, and back along the bite.
+    outer, inner, shift = 0.95, 0.76, 0.42
+    x = (shift**2 + outer**2 - inner**2) / (2 * shift)  # where the two circles meet
+    start, bite = math.acos(x / outer), math.acos((x - shift) / inner)
+    for step in range(49):
+        angle = start + (2 * math.pi - 2 * start) * step / 48
+        yield outer * math.cos(angle), outer * math.sin(angle)
+    for step in range(1, 48):
+        angle = 2 * math.pi - bite - (2 * math.pi - 2 * bite) * step / 48
+        yield shift + inner * math.cos(angle), inner * math.sin(angle)
+
+
 _ARM = 0.34
 _OUTLINES: dict[str, tuple[tuple[float, float], ...]] = {
     "square": ((-0.84, -0.84), (0.84, -0.84), (0.84, 0.84), (-0.84, 0.84)),
@@ -256,6 +272,7 @@ _OUTLINES: dict[str, tuple[tuple[float, float], ...]] = {
     "diamond": ((0.0, -1.0), (0.68, 0.0), (0.0, 1.0), (-0.68, 0.0)),
     "star": tuple(_star()),
     "heart": tuple(_heart()),
+    "crescent": tuple(_crescent()),
     "cross": (
         (-_ARM, -1.0), (_ARM, -1.0), (_ARM, -_ARM), (1.0, -_ARM), (1.0, _ARM), (_ARM, _ARM),
         (_ARM, 1.0), (-_ARM, 1.0), (-_ARM, _ARM), (-1.0, _ARM), (-1.0, -_ARM), (-_ARM, -_ARM),

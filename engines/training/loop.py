@@ -32,22 +32,37 @@ class Plan:
     save_every_s: float = 120.0
     seed: int = 0
     dtype: torch.dtype = torch.float32
+    factor_at: Callable[[int], float] | None = None
+    """Another schedule: the learning rate at a step, as a share of the peak."""
 
-    def rate(self, step: int) -> float:
-        """Learning rate at `step`, by linear warm-up and cosine decay (Loshchilov & Hutter, 2017)."""
+    def factor(self, step: int) -> float:
+        """The learning rate at `step` as a share of its peak, by linear warm-up and cosine decay (Loshchilov & Hutter,
+        2017) unless another schedule is given."""
+        if self.factor_at is not None:
+            return self.factor_at(step)
         warm = min(1.0, (step + 1) / self.warmup)
         decay = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
-        return self.learning_rate * warm * (0.02 + 0.98 * decay)
+        return warm * (0.02 + 0.98 * decay)
+
+    def rate(self, step: int) -> float:
+        """The learning rate at `step`."""
+        return self.learning_rate * self.factor(step)
 
 
 class Trainee:
     """Modules in training with their optimisers and moving averages, saved and restored as one.
 
-    AdamW trains what is not in `muon`, the weights that Muon trains.
+    AdamW trains what is not in `muon`, the weights that Muon trains; or else `optimizer` trains everything. A group of
+    its parameters that has a `peak` learns at that rate instead of the plan's.
     """
 
     def __init__(
-        self, plan: Plan, modules: dict[str, nn.Module], folder: Path, muon: Collection[nn.Parameter] = ()
+        self,
+        plan: Plan,
+        modules: dict[str, nn.Module],
+        folder: Path,
+        muon: Collection[nn.Parameter] = (),
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         self.plan = plan
         self.modules = modules
@@ -56,7 +71,8 @@ class Trainee:
         chosen = {id(parameter) for parameter in muon}
         others = [parameter for parameter in self.parameters if id(parameter) not in chosen]
         self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(others, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+            optimizer
+            or torch.optim.AdamW(others, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         ]
         if muon:
             self.optimizers.append(Muon(muon, plan.learning_rate, dtype=plan.dtype))
@@ -66,21 +82,33 @@ class Trainee:
 
     def update(self, loss: Tensor) -> float:
         """Take one optimiser step on `loss`; returns the gradient norm before clipping at 1."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        return self.take_step()
+
+    def take_step(self) -> float:
+        """Take one optimiser step on the gradients that there are; returns their norm before clipping at 1.
+
+        Raises:
+            FloatingPointError: they are not finite; weights stay as they were.
+        """
         norm = float(nn.utils.clip_grad_norm_(self.parameters, 1.0))
         if not math.isfinite(norm):
+            self._forget_gradients()
             raise FloatingPointError(f"{self.plan.name}: gradients are not finite at step {self.step}")
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.plan.rate(self.step)
+                group["lr"] = group.get("peak", self.plan.learning_rate) * self.plan.factor(self.step)
             optimizer.step()
+        self._forget_gradients()
         self.step += 1
         decay = min(self.plan.ema_decay, (1 + self.step) / (10 + self.step))
         for name, module in self.modules.items():
             _average(self.averages[name], module.state_dict(), decay)
         return norm
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def save(self) -> None:
         """Write everything needed to go on, atomically."""

@@ -18,6 +18,7 @@ Reach = Literal["attention", "attention_and_feed_forward", "all"]
 
 _ATTENTION = r".*\.attn\d\.(to_[qkv]|to_out\.0)"
 _FEED_FORWARD = r".*\.ff\.net\.(0\.proj|2)|.*\.(proj_in|proj_out)"
+_TEXT = re.compile(r".*\.self_attn\.([qkv]|out)_proj|.*\.mlp\.fc[12]")
 _REST = r".*\.(conv1|conv2|conv_shortcut|time_emb_proj|conv)"
 REACHES: Mapping[Reach, re.Pattern[str]] = {
     "attention": re.compile(_ATTENTION),
@@ -36,17 +37,24 @@ def reached(unet: nn.Module, reach: Reach) -> tuple[str, ...]:
     )
 
 
+def reached_text(encoder: nn.Module) -> tuple[str, ...]:
+    """The paths of the layers of a text encoder that are changed: all of its attention and feed-forward layers."""
+    return tuple(
+        path for path, module in encoder.named_modules() if isinstance(module, nn.Linear) and _TEXT.fullmatch(path)
+    )
+
+
 class TrainableLora(nn.Module):
     """Low-rank changes of the layers at `paths` of `root`, in float32 whatever the layers are in. They change nothing
     until they are trained (`up` begins as zeros), and are taken off again by `detach`. A layer narrower than `rank`
-    gets one of its own width."""
+    gets one of its own width. `dropout` of what goes in is left out, at random, while there are gradients."""
 
-    def __init__(self, root: nn.Module, paths: tuple[str, ...], rank: int, alpha: float) -> None:
+    def __init__(self, root: nn.Module, paths: tuple[str, ...], rank: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.is_on = True
         self.alpha = alpha
         self._paths = paths
-        self._layers = nn.ModuleList(_Change(root.get_submodule(path), rank, alpha) for path in paths)
+        self._layers = nn.ModuleList(_Change(root.get_submodule(path), rank, alpha, dropout) for path in paths)
         self._handles = [
             root.get_submodule(path).register_forward_hook(self._adding(layer))
             for path, layer in zip(paths, self._layers, strict=True)
@@ -83,11 +91,12 @@ class TrainableLora(nn.Module):
 class _Change(nn.Module):
     """down (rank, in, *kernel), up (out, rank, 1, …), as kohya and PEFT store them."""
 
-    def __init__(self, module: nn.Module, rank: int, alpha: float) -> None:
+    def __init__(self, module: nn.Module, rank: int, alpha: float, dropout: float) -> None:
         super().__init__()
         weight = module.weight
         rank = min(rank, len(weight), int(weight.shape[1]))
         self._strength = alpha / rank
+        self._dropout = dropout
         self._module = [module]  # in a list, lest its weights count as this module's
         kernel = weight.shape[2:]
         self.down = nn.Parameter(torch.randn(rank, *weight.shape[1:], device=weight.device) / rank)
@@ -97,6 +106,8 @@ class _Change(nn.Module):
         (module,) = self._module
         if not torch.is_autocast_enabled(hidden.device.type):
             hidden = hidden.to(self.down.dtype)
+        if self._dropout and torch.is_grad_enabled():  # what is drawn and measured is the whole adapter
+            hidden = F.dropout(hidden, self._dropout)
         if isinstance(module, nn.Linear):
             return F.linear(F.linear(hidden, self.down), self.up) * self._strength
         narrow = F.conv2d(hidden, self.down, None, module.stride, module.padding, module.dilation, module.groups)

@@ -9,10 +9,13 @@ from typing import Any, cast
 
 from lora_registry.store import AdapterStore
 from studio.adapters import AdapterService
+from studio.cli.merge_arguments import given_portions
 from studio.cli.report import DONE
 from studio.domain.adapter import FAMILY_TITLES, Adapter, AdapterEntry
 from studio.domain.catalogue import Catalogue
 from studio.settings import Settings
+
+_MERGE_FIELDS = ("method", "rank", "density", "majority_sign", "seed")
 
 
 def run(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
@@ -28,6 +31,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
             print(added.entry.id if added.is_new else f"{added.entry.id} has the same weights already")
         case "edit":
             _edit(AdapterService(store, settings.models_dir), options.adapter, vars(options))
+        case "merge":
+            _merge(store, vars(options))
         case "rename":
             print(store.rename(options.adapter, options.name).id)
         case "remove":
@@ -48,6 +53,16 @@ def _edit(service: AdapterService, adapter_id: str, given: Mapping[str, Any]) ->
     elif preview is not None:
         service.store.set_preview(adapter_id, None)
     print(edited.id)
+
+
+def _merge(store: AdapterStore, given: Mapping[str, Any]) -> None:
+    from studio.adapter_merging import (
+        merge,
+    )  # imported here: torch takes seconds that the other actions need not wait for
+
+    asked = {field: given[field] for field in _MERGE_FIELDS if field in given}
+    merged = merge(store, given_portions(given["portions"]), given["name"], **asked)
+    print(merged.entry.id if merged.is_new else f"{merged.entry.id} has the same weights already")
 
 
 def _list(entries: tuple[AdapterEntry, ...], *, as_json: bool) -> None:

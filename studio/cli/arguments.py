@@ -6,7 +6,10 @@ import textwrap
 from typing import Any, NoReturn
 
 from studio import __version__
+from studio.cli.dataset_arguments import add_dataset
 from studio.cli.distil_arguments import DISTIL_FLAGS, add_distil
+from studio.cli.merge_arguments import add_merge
+from studio.cli.train_arguments import TRAIN_FLAGS, add_train
 from studio.domain.adapter import MAX_LORA_SCALE
 from studio.domain.catalogue import Catalogue
 from studio.domain.request import NO_ACCELERATOR, GenerationRequest, ResolvedRequest, bounds, label
@@ -27,6 +30,7 @@ FLAGS = {
 }
 """Field of the request → its flag and what stands for the value in the help."""
 
+_COMMANDS = "generate | flash | train | distil | dataset | models | adapters | serve"
 _EPILOG = "Settings come from FLASH_STUDIO_* variables, such as FLASH_STUDIO_DATA_DIR; the README lists them."
 
 
@@ -55,7 +59,7 @@ def build_parser(catalogue: Catalogue) -> Parser:
         prog="python -m studio", description="Flash Studio without its page.", epilog=_EPILOG, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"Flash Studio {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="generate | flash | distil | models | adapters | serve")
+    commands = parser.add_subparsers(dest="command", metavar=_COMMANDS)
     generate = commands.add_parser(
         "generate", help="make pictures", description="Make pictures; their paths are printed as they are finished.",
         epilog=_EPILOG, allow_abbrev=False,
@@ -74,6 +78,19 @@ def build_parser(catalogue: Catalogue) -> Parser:
         description="Distil a model into an adapter by which it draws in 2 to 8 steps, without guidance, what it draws "
         "in many with it. Ctrl+C keeps the best so far.", epilog=_EPILOG, allow_abbrev=False,
     ), catalogue)  # fmt: skip
+    add_train(commands.add_parser(
+        "train", help="teach a model something new from pictures",
+        description="Train a LoRA on a folder of pictures with captions. Ctrl+C keeps the best so far; a run can be "
+        "taken up again.", epilog=_EPILOG, allow_abbrev=False,
+    ), catalogue)  # fmt: skip
+    add_dataset(
+        commands.add_parser(
+            "dataset",
+            help="look at pictures and prepare them",
+            description="Pictures to train with.",
+            allow_abbrev=False,
+        )
+    )
     _add_models(commands.add_parser(
         "models", help="list the models, add one of your own, build a stand-in",
         description="Without an action: list the models, what they are and where.", allow_abbrev=False,
@@ -101,8 +118,9 @@ def flag(field: str | None) -> str:
     """The flag of a field, or "" for the prompt and what has none."""
     name = field or ""
     is_own = name in ("out", "steps", "baseline_steps", "baseline_guidance")
-    if name in DISTIL_FLAGS and name not in FLAGS:
-        return DISTIL_FLAGS[name][0]
+    for flags in (DISTIL_FLAGS, TRAIN_FLAGS):
+        if name in flags and name not in FLAGS:
+            return flags[name][0]
     return f"--{name.replace('_', '-')}" if is_own else FLAGS.get(name, ("",))[0]
 
 
@@ -161,13 +179,17 @@ def _add_flash(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
 
 
 def _add_adapters(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list | show | add | edit | rename | remove")
+    actions = parser.add_subparsers(dest="action", metavar="list | show | add | edit | merge | rename | remove")
     listing = actions.add_parser("list", help="what adapters there are", allow_abbrev=False)
     show = actions.add_parser("show", help="what one is, and where it fits", allow_abbrev=False)
     add = actions.add_parser("add", help="copy a .safetensors file into the store", allow_abbrev=False)
     _add_edit(actions.add_parser(
         "edit", help="change what its card says", description="Change what an adapter's card says; what is not given "
         "stays as it is.", allow_abbrev=False,
+    ))  # fmt: skip
+    add_merge(actions.add_parser(
+        "merge", help="make one of several", description="Make one adapter of several: merged into one file, kept as "
+        "another.", allow_abbrev=False,
     ))  # fmt: skip
     rename = actions.add_parser("rename", help="give one another name", allow_abbrev=False)
     remove = actions.add_parser("remove", help="delete one for good", allow_abbrev=False)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lora_registry.store import AdapterStore
 from studio.checkpoints import OwnCheckpoints
-from studio.cli import adapters, distil, flash, generate, models
+from studio.cli import adapters, dataset, distil, flash, generate, models, train
 from studio.cli.arguments import build_parser, complain
 from studio.cli.report import DONE, FAILED, STOPPED, WRONG
 from studio.domain.catalogue import Catalogue
@@ -22,9 +22,10 @@ from studio.settings import PROJECT_ROOT, Settings
 def main(argv: Sequence[str] | None = None, engine: EngineHolder | None = None) -> int:
     """Run the command line `argv`; gives the exit code. An `engine` that is loaded already may be handed in."""
     catalogue = Catalogue.load(CATALOGUE_PATH)
+    given = sys.argv[1:] if argv is None else list(argv)
     parser = build_parser(catalogue)
     try:
-        options = parser.parse_args(argv)
+        options = parser.parse_args(given)
     except SystemExit as ending:  # argparse has said what is wrong, or printed its help
         return WRONG if ending.code else DONE
     if options.command is None:
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None, engine: EngineHolder | None = None) 
 def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder | None) -> int:
     if options.command == "serve":
         return _serve(options.port, options.share)
+    if options.command == "dataset":
+        return dataset.run(options)
     settings = Settings.from_environment()
     if options.command == "models":
         return models.run(options, catalogue, settings)
@@ -55,8 +58,8 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder
     # An error that a person is meant to read comes with the job's end; the log is for who looks for more.
     level = logging.INFO if options.verbose else logging.CRITICAL
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    if options.command == "distil":
-        return distil.run(options, catalogue)
+    if options.command in ("distil", "train"):
+        return (distil if options.command == "distil" else train).run(options, catalogue)
     command = flash if options.command == "flash" else generate
     return command.run(options, catalogue, engine)
 

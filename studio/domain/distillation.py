@@ -141,6 +141,7 @@ class DistillationRequest(_Frozen):
 class DistillationPlan(_Frozen):
     """Everything decided: what a run trains, on what, how long."""
 
+    kind: Literal["distil"] = "distil"
     name: Name
     checkpoint: str
     objective: Objective

@@ -18,18 +18,26 @@ class Preparing(_Line):
 
 
 class Trained(_Line):
-    """`step` of `total` is done. `loss` is the mean since the last word of it, `step_s` what a step takes."""
+    """`step` of `total` is done. `loss` is the mean since the last word of it, `step_s` what a step takes; `rate` is
+    the learning rate, `memory_mb` what the process holds. Whoever does not know the last three leaves them out."""
 
     kind: Literal["trained"] = "trained"
     step: int
     total: int
     loss: float
     step_s: float
+    rate: float | None = None
+    images_s: float | None = None
+    memory_mb: float | None = None
 
 
 class Looked(_Line):
-    """Samples of step `step` are drawn. `right` of `checked` show what their prompt says, None where nobody can tell;
-    `distance` is how far four steps land from where the teacher does, root mean square in its latents."""
+    """Samples of step `step` are drawn. `right` of `checked` show what their prompt says, None where nobody can tell.
+
+    `distance` is how far a distilled student's four steps land from where the teacher does, root mean square in its
+    latents; `validation` is an adapter's loss on pictures that it does not learn from. Each is None where it has no
+    meaning.
+    """
 
     kind: Literal["looked"] = "looked"
     step: int
@@ -37,19 +45,32 @@ class Looked(_Line):
     """Of the samples that are kept."""
     right: int | None = None
     checked: int = 0
-    distance: float
+    distance: float | None = None
+    validation: float | None = None
 
     @property
     def rank(self) -> tuple[float, float]:
-        """The larger, the better."""
-        return (float(self.right or 0), -self.distance)
+        """The larger, the better; where nothing is measured, the later."""
+        error = self.distance if self.validation is None else self.validation
+        return (float(self.right or 0), float(self.step) if error is None else -error)
 
     @property
     def words(self) -> str:
-        """The measure in words."""
-        if self.right is not None:
-            return f"{self.right} of {self.checked} drawn right in four steps"
-        return f"{self.distance:.3f} from the teacher's pictures in four steps"
+        """The measures in words."""
+        if self.distance is not None:
+            if self.right is not None:
+                return f"{self.right} of {self.checked} drawn right in four steps"
+            return f"{self.distance:.3f} from the teacher's pictures in four steps"
+        parts = [] if self.right is None else [f"{self.right} of {self.checked} drawn right"]
+        parts += [] if self.validation is None else [f"validation loss {self.validation:.4f}"]
+        return ", ".join(parts) or "nothing measured"
+
+
+class Settled(_Line):
+    """The run ended at step `step`, before its last: nothing had got better for a while."""
+
+    kind: Literal["settled"] = "settled"
+    step: int
 
 
 class Exported(_Line):
@@ -67,7 +88,7 @@ class Broken(_Line):
     hint: str
 
 
-RunEvent = Preparing | Trained | Looked | Exported | Broken
+RunEvent = Preparing | Trained | Looked | Settled | Exported | Broken
 _ADAPTER: TypeAdapter[RunEvent] = TypeAdapter(Annotated[RunEvent, Field(discriminator="kind")])
 
 

@@ -9,7 +9,7 @@ EXPORTS: Mapping[str, str] = {"kohya": "adapter.safetensors", "peft": "adapter-d
 
 
 def sample_name(step: int, few: int, index: int) -> str:
-    """A sample: after training step `step`, drawn in `few` steps, of prompt `index`."""
+    """A sample: after training step `step`, drawn in `few` steps (0: as many as it takes), of prompt `index`."""
     return f"{step:06d}-s{few}-{index}.png"
 
 
@@ -18,6 +18,11 @@ def teacher_name(index: int) -> str:
     return f"teacher-{index}.png"
 
 
+def control_name(index: int) -> str:
+    """Prompt `index` as the checkpoint draws it without the adapter in training."""
+    return f"control-{index}.png"
+
+
 def is_sample(name: str) -> bool:
     """Whether `name` is that of a sample or of a teacher's picture, and so no way out of the folder."""
-    return re.fullmatch(r"teacher-\d+\.png|\d{6,}-s\d+-\d+\.png", name) is not None
+    return re.fullmatch(r"(teacher|control)-\d+\.png|\d{6,}-s\d+-\d+\.png", name) is not None

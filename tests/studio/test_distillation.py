@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from engines.base import Engine
 from studio.dataset_files import read_dataset
-from studio.distillation import TRAINING, WAITING, DistillationService
+from studio.distillation import DistillationService
 from studio.domain.catalogue import Catalogue
 from studio.domain.distillation import DistillationPlan, DistillationRequest, parse_distillation, resolve_distillation
 from studio.domain.errors import DatasetError, InvalidRequest, NotFound
@@ -29,6 +29,7 @@ from studio.domain.run_files import EVENTS, EXPORTS
 from studio.domain.sampling_rules import RULES_KEY
 from studio.domain.tensors import read_header
 from studio.generation import EngineHolder
+from studio.run_service import TRAINING, WAITING
 from studio.runs import EventLog, Run
 from studio.services import Services, open_services
 from studio.settings import Settings

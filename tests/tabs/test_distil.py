@@ -18,7 +18,7 @@ from studio.domain.run_files import EVENTS, EXPORTS, SAMPLES, sample_name, teach
 from studio.runs import Run
 from studio.services import Services, open_services
 from studio.settings import Settings
-from tabs import distil_views, shell
+from tabs import run_views, shell
 from tabs.distil import DistilPanel, build_distil
 from tabs.flash import build_flash
 from tabs.routes import build_routes
@@ -121,7 +121,7 @@ def test_a_run_shows_its_samples_curves_and_best(panel: DistilPanel) -> None:
 
 def test_long_trainings_are_drawn_with_few_points() -> None:
     many = [Trained(step=step, total=9000, loss=float(step), step_s=0.1) for step in range(1, 9001)]
-    points = distil_views.losses(many)
+    points = run_views.losses(many)
     assert len(points["step"]) == 150 and points["step"][-1] == 9000
     assert points["loss"][0] == pytest.approx(30.5)
 
@@ -155,12 +155,12 @@ def test_a_run_that_tells_nothing_for_long_is_pointed_out(panel: DistilPanel) ->
             index=0, job_id="j", time=0.0, step=12, total=20, image_index=0, num_images=1, eta_s=4.0, phase="train"
         )
     ]
-    assert distil_views.standing(run, running)[0].startswith("Step 12 of 20")
+    assert run_views.standing(run, running)[0].startswith("Step 12 of 20")
     long_ago = time.time() - 1000
     os.utime(run.folder / EVENTS, (long_ago, long_ago))
-    line, _ = distil_views.standing(run, running)
+    line, _ = run_views.standing(run, running)
     assert line.startswith("Nothing heard of step 13 of 20 for 16 min") and "stop it and go on" in line
-    assert distil_views.silence_s([Trained(step=1, total=2, loss=1, step_s=60)]) == 18_000
+    assert run_views.silence_s([Trained(step=1, total=2, loss=1, step_s=60)]) == 18_000
 
 
 def test_files_of_a_run_are_served_and_nothing_else_of_its_folder(panel: DistilPanel) -> None:

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from engines.devices import DTYPES, choose_device
 from engines.distillation.objectives import Flash, Lcm, Objective, OwnPath
-from engines.distillation.reading import whole_picture
 from engines.distillation.terms import Adversarial, Discriminator, DistributionMatching, Term
 from engines.distillation.trainer import Batches, distil
-from engines.distillation.unet_pair import Told, UnetPair
+from engines.distillation.unet_pair import UnetPair
 from engines.pocket.accuracy import GUIDANCE
 from engines.pocket.build.assemble import Parts, load_parts
 from engines.pocket.build.denoiser import noise_schedule
@@ -27,6 +26,7 @@ from engines.pocket.build.starting import new_parser, started
 from engines.pocket.grammar import paraphrase
 from engines.training.loop import Plan
 from engines.training.lora import REACHES, TrainableLora, reached
+from engines.training.unet import Told, whole_picture
 from lora_registry.export import write_adapter
 from lora_registry.shrinking import shrunk
 from studio.domain.distillation import FEW_STEPS, GRIDS

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from engines.conditioning import Conditioning
-from engines.distillation.unet_pair import Told, UnetPair
+from engines.distillation.unet_pair import UnetPair
 from engines.pocket.build.recipes import RECIPES
 from engines.training.lora import TrainableLora, reached
+from engines.training.unet import Told
 
 
 def pair_of(family: str, rank: int = 4) -> UnetPair:

@@ -9,9 +9,10 @@ import torch
 from engines.distillation.endpoints import KeptEndpoints
 from engines.distillation.objectives import Flash, Objective
 from engines.distillation.trainer import distil
-from engines.distillation.unet_pair import Told, UnetPair
+from engines.distillation.unet_pair import UnetPair
 from engines.pocket.build.denoiser import noise_schedule
 from engines.training.loop import Plan
+from engines.training.unet import Told
 from tests.engines.distillation.making import batch, pair_of
 
 STEPS = 16

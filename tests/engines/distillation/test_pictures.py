@@ -108,9 +108,9 @@ def test_what_was_encoded_before_a_stop_is_not_encoded_again_and_other_captions_
 
 def test_the_middle_of_a_wide_and_of_a_small_picture_is_taken() -> None:
     wide = Image.fromarray(np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 100, axis=0).repeat(3, axis=2))
-    array, told = cut(wide, 50)
+    array, told = cut(wide, 50, 50)
     assert array.shape == (50, 50, 3)
     assert abs(int(array.mean()) - 99) <= 1
     assert told == (100, 200, 0, 25, 50, 50)
-    small, told = cut(Image.new("RGB", (10, 20), "red"), 50)
+    small, told = cut(Image.new("RGB", (10, 20), "red"), 50, 50)
     assert small.shape == (50, 50, 3) and told[:2] == (20, 10)

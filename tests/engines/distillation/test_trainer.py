@@ -9,10 +9,10 @@ from torch import Tensor
 from engines.distillation.objectives import Flash, Lcm, Objective
 from engines.distillation.terms import total
 from engines.distillation.trainer import Batches, distil
-from engines.distillation.unet_pair import Told
 from engines.pocket.build.denoiser import noise_schedule
 from engines.pocket.build.recipes import RECIPES
 from engines.training.loop import Plan
+from engines.training.unet import Told
 from tests.engines.distillation.making import batch, pair_of
 
 SCHEDULE = noise_schedule()

@@ -1,0 +1,308 @@
+"""A whole training of a LoRA: pictures read, an adapter trained, looked at and measured, the best of it kept."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+
+from engines.loading import Loaded
+from engines.training.adapter import AdapterInTraining
+from engines.training.captions import with_trigger
+from engines.training.control import Control, Pace
+from engines.training.diffusion import NoiseSchedule
+from engines.training.drawing import save_picture
+from engines.training.latents import LatentStore, TrainingPicture, gather_pictures
+from engines.training.lessons import Lessons
+from engines.training.loop import Plan, Trainee
+from engines.training.metadata import adapter_metadata
+from engines.training.objective import Denoising
+from engines.training.optimizers import new_optimizer
+from engines.training.order import Order
+from engines.training.prior import prior_pictures, prior_prompts
+from engines.training.samples import Sampler, count_right, tested_prompts
+from engines.training.saving import save_whole
+from engines.training.schedules import rate_factor
+from engines.training.text import FixedTexts, LearningTexts, Texts
+from engines.training.unet import Denoiser
+from engines.training.validation import Validation
+from lora_registry.export import write_adapter
+from lora_registry.weights import LowRank
+from studio.domain.adapter import Layout, Part
+from studio.domain.buckets import make_buckets, nearest_bucket
+from studio.domain.errors import TrainingFailed
+from studio.domain.run_events import Exported, Looked, Preparing, Settled
+from studio.domain.run_files import EXPORTS, SAMPLES, control_name, sample_name
+from studio.domain.training import SHOWN_PROMPTS, TrainingPlan
+
+_BEST = "best.pt"
+_EMA = 0.99
+_SAVE_EVERY_S = 60.0
+_BUCKET_STEP, _POCKET_BUCKET_STEP = 64, 32
+"""Pixels: what the UNet's halvings can share out, and as kohya's scripts take them."""
+_NO_OP_STEPS = 10
+"""After so many, an adapter that changes nothing never will."""
+
+
+class LoraTraining:
+    """One run in `folder`, begun or gone on with. `items` are pictures and captions; what is made of them is kept in
+    `cache`, for other runs, too. `dtype` is what matrix products compute in; what is trained is float32."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        plan: TrainingPlan,
+        items: Sequence[tuple[Path, str]],
+        folder: Path,
+        cache: Path,
+        control: Control,
+        dtype: torch.dtype,
+    ) -> None:
+        self._loaded = loaded
+        self._plan = plan
+        self._items = [(path, with_trigger(caption, plan.trigger)) for path, caption in items]
+        self._folder = folder
+        self._cache = cache
+        self._control = control
+        self._pipeline = loaded.pipeline
+        self._is_sdxl = loaded.checkpoint.family == "sdxl"
+        self._schedule = NoiseSchedule.of(self._pipeline.scheduler.config)
+        self._prepare_parts()
+        torch.manual_seed(plan.seed)
+        self._adapter = AdapterInTraining(self._pipeline, plan)
+        self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=dtype)
+        self._texts: Texts = (
+            LearningTexts(self._pipeline, dtype)
+            if self._adapter.changes_text
+            else FixedTexts(self._pipeline, cache / "texts", loaded.sha256)
+        )
+        self._objective = Denoising(
+            schedule=self._schedule,
+            prediction_type=loaded.prediction_type,
+            snr_gamma=plan.snr_gamma,
+            noise_offset=plan.noise_offset,
+        )
+        self._lessons = Lessons(
+            plan, self._denoiser, self._adapter, self._texts, self._objective, is_sdxl=self._is_sdxl
+        )
+        step = _POCKET_BUCKET_STEP if loaded.checkpoint.is_pocket else _BUCKET_STEP
+        least, most = max(step, plan.size // 2 // step * step), 2 * plan.size // step * step
+        self._buckets = make_buckets(max_area=plan.size**2, min_side=least, max_side=most, step=step)
+        self._pace = Pace(control, plan.num_steps, plan.batch_size * plan.accumulation)
+        self._sampler = Sampler(
+            denoiser=self._denoiser,
+            texts=self._texts,
+            vae=self._pipeline.vae,
+            schedule=self._schedule,
+            size=plan.size,
+            guidance=plan.guidance_scale,
+            is_sdxl=self._is_sdxl,
+        )
+        self._best: Looked | None = None
+
+    def run(self) -> None:
+        """Go on to the end, then write the best adapter; see `export` for what a stop leaves.
+
+        Raises:
+            TrainingFailed: values ran over, or nothing is learnt.
+            DatasetError: no picture can be used.
+            OSError, StorageFailed: the folder cannot be written.
+        """
+        plan = self._plan
+        learnt, held_out = self._gathered()
+        self._lessons.prior = self._prior_set()
+        look = self._looker(learnt, held_out)
+        trainee = self._trainee()
+        trainee.resume()
+        self._best = self._kept_best()
+        if self._best is None:
+            look(0)
+        try:
+            self._train(trainee, learnt, look)
+        except FloatingPointError as error:
+            raise TrainingFailed(
+                f"The numbers ran over: {error}.",
+                f"Try a learning rate below {plan.learning_rate:g}; what was best before is kept.",
+            ) from error
+        finally:
+            if not self._is_due(trainee.step):
+                trainee.save()
+        self.export()
+
+    def export(self) -> None:
+        """Write the best adapter so far in both layouts; nothing where none was looked at yet."""
+        kept = self._read_best()
+        if kept is None or not kept["look"]["step"]:
+            return
+        step = int(kept["look"]["step"])
+        factors = {
+            cast(Part, part): {path: LowRank(**parts) for path, parts in changes.items()}
+            for part, changes in kept["factors"].items()
+        }
+        metadata = adapter_metadata(self._loaded, self._plan, step, [caption for _, caption in self._items])
+        for layout, name in EXPORTS.items():
+            family = self._loaded.checkpoint.family
+            write_adapter(self._folder / name, factors, family, cast(Layout, layout), metadata, dtype=torch.float32)
+        self._control.tell(Exported(step=step))
+
+    def _prepare_parts(self) -> None:
+        for part in self._pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval().requires_grad_(False)
+        unet = self._pipeline.unet
+        if self._loaded.checkpoint.is_pocket:
+            unet.set_attn_processor(AttnProcessor())  # on a CPU the backward of fused attention takes 0.4 of a step
+        else:
+            unet.enable_gradient_checkpointing()
+            unet.train()  # what diffusers asks for it; there is no dropout in it
+
+    def _gathered(self) -> tuple[list[TrainingPicture], list[TrainingPicture]]:
+        """The pictures that are learnt from, and those that are held out."""
+        store = LatentStore(self._cache / "latents", self._pipeline.vae, self._loaded.sha256)
+        pictures = gather_pictures(
+            store,
+            self._items,
+            self._size_of,
+            self._control.check,
+            lambda done, total: self._control.tell(Preparing(done=done, total=total)),
+        )
+        order = np.random.default_rng([self._plan.seed, 5]).permutation(len(pictures))
+        count = self._plan.model_copy(update={"num_pictures": len(pictures)}).num_held_out
+        held_out = set(order[:count].tolist())
+        parts: tuple[list[TrainingPicture], list[TrainingPicture]] = ([], [])
+        for index, picture in enumerate(pictures):
+            parts[index in held_out].append(picture)
+        return parts
+
+    def _prior_set(self) -> list[TrainingPicture]:
+        """What the checkpoint draws of what it knew, where that is to be preserved."""
+        prompts = prior_prompts(self._plan.num_prior, self._plan.prior_prompts)
+        with self._adapter.off():
+            return prior_pictures(
+                self._sampler,
+                prompts,
+                self._cache / "prior",
+                self._loaded.sha256,
+                self._control.check,
+                lambda done, total: self._control.tell(Preparing(done=done, total=total)),
+            )
+
+    def _size_of(self, width: int, height: int) -> tuple[int, int]:
+        """The size in which a picture is learnt from."""
+        size = self._plan.size
+        if self._plan.crop == "centre":
+            return size, size
+        bucket = nearest_bucket(width, height, self._buckets)
+        return bucket.width, bucket.height
+
+    def _train(self, trainee: Trainee, learnt: Sequence[TrainingPicture], look: Callable[[int], None]) -> None:
+        """Go on to the end, or until nothing gets better."""
+        for step in self._steps(trainee, learnt):
+            if not self._is_due(step):
+                continue
+            with trainee.averaged():
+                look(step)
+            trainee.save()  # only now: what a kill cuts short is looked at again
+            if self._is_settled(step):
+                self._control.tell(Settled(step=step))
+                return
+
+    def _trainee(self) -> Trainee:
+        plan = self._plan
+        warmup = round(plan.warmup * plan.num_steps)
+        training = Plan(
+            name="lora",
+            steps=plan.num_steps,
+            learning_rate=plan.learning_rate,
+            ema_decay=_EMA,
+            seed=plan.seed,
+            factor_at=lambda step: rate_factor(plan.schedule, step, plan.num_steps, warmup),
+        )
+        optimizer = new_optimizer(plan.optimizer, self._adapter.groups())
+        return Trainee(training, self._adapter.modules, self._folder, optimizer=optimizer)
+
+    def _steps(self, trainee: Trainee, learnt: Sequence[TrainingPicture]) -> Iterator[int]:
+        """Take step after step; yields how many are taken."""
+        plan = self._plan
+        sizes: dict[tuple[int, ...], list[int]] = {}
+        for index, picture in enumerate(learnt):
+            sizes.setdefault(tuple(picture.latents.shape), []).append(index)
+        order = Order(list(sizes.values()), plan.batch_size, plan.seed)
+        saved_at = time.monotonic()
+        while trainee.step < plan.num_steps:
+            self._control.check()
+            self._pace.begin()
+            step, loss = trainee.step, 0.0
+            torch.manual_seed(plan.seed * 1_000_003 + step)  # of dropout: a resumed run drops the same
+            for part in range(plan.accumulation):
+                place = step * plan.accumulation + part
+                loss += self._lessons.learn([learnt[index] for index in order.batch(place)], place)
+                self._lessons.preserve(place)
+            trainee.take_step()
+            if trainee.step == _NO_OP_STEPS and not self._adapter.has_learnt():
+                raise TrainingFailed(
+                    f"After {_NO_OP_STEPS} steps the adapter still changes nothing.", "Raise the learning rate."
+                )
+            self._pace.note(trainee.step, loss, plan.learning_rate * trainee.plan.factor(step))
+            yield trainee.step
+            if time.monotonic() - saved_at > _SAVE_EVERY_S:
+                trainee.save()
+                saved_at = time.monotonic()
+
+    def _looker(self, learnt: Sequence[TrainingPicture], held_out: Sequence[TrainingPicture]) -> Callable[[int], None]:
+        """Gives what looks at the adapter as it is after a step, and keeps it if it is the best so far."""
+        plan, is_pocket = self._plan, self._loaded.checkpoint.is_pocket
+        captions = [picture.caption for picture in (*held_out, *learnt)]
+        tested = tested_prompts(captions) if is_pocket else ()
+        shown = plan.sample_prompts or tuple(dict.fromkeys(captions))[:SHOWN_PROMPTS]
+        sampler = self._sampler
+        validation = Validation(self._objective, self._denoiser, held_out, self._lessons.told)
+
+        def look(step: int) -> None:
+            if step == 0:
+                with self._adapter.off():
+                    for index, picture in enumerate(sampler.draw(shown)):
+                        save_picture(picture, self._folder / SAMPLES / control_name(index))
+            pictures = sampler.draw((*shown, *tested))
+            for index, picture in enumerate(pictures[: len(shown)]):
+                save_picture(picture, self._folder / SAMPLES / sample_name(step, 0, index))
+            looked = Looked(
+                step=step,
+                prompts=shown,
+                right=count_right(pictures[len(shown) :], tested) if tested else None,
+                checked=len(tested),
+                validation=validation.loss() if held_out else None,
+            )
+            self._control.tell(looked)  # first: a kill between the two has it told again, and not forgotten
+            if self._best is None or looked.rank > self._best.rank or self._best.step == 0:
+                self._best = looked
+                self._keep_best(looked)
+
+        return look
+
+    def _is_due(self, step: int) -> bool:
+        """Whether the adapter is looked at after so many steps."""
+        return step % self._plan.look_every == 0 or step == self._plan.num_steps
+
+    def _is_settled(self, step: int) -> bool:
+        """Whether the best look is so many looks old that nothing better is to be expected."""
+        patience, best = self._plan.patience, self._best
+        return bool(patience and best and step - best.step >= patience * self._plan.look_every)
+
+    def _keep_best(self, look: Looked) -> None:
+        factors = {
+            part: {path: vars(change) for path, change in changes.items()}
+            for part, changes in self._adapter.factors().items()
+        }
+        save_whole({"look": look.model_dump(), "factors": factors}, self._folder / _BEST)
+
+    def _read_best(self) -> dict[str, Any] | None:
+        path = self._folder / _BEST
+        return torch.load(path, weights_only=True) if path.exists() else None
+
+    def _kept_best(self) -> Looked | None:
+        kept = self._read_best()
+        return None if kept is None else Looked(**kept["look"])

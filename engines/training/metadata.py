@@ -1,0 +1,75 @@
+"""What an adapter file says of itself, in the words of kohya's scripts (`ss_…`) and of ModelSpec 1.0.1."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from engines.loading import Loaded
+from studio.domain.adapter import FamilyId
+from studio.domain.training import TrainingPlan
+
+_BASE_VERSIONS: Mapping[FamilyId, str] = {"sd15": "sd_v1", "sd21": "sd_v2_v", "sdxl": "sdxl_base_v1-0"}
+_ARCHITECTURES: Mapping[FamilyId, str] = {
+    "sd15": "stable-diffusion-v1/lora",
+    "sd21": "stable-diffusion-v2-768-v/lora",
+    "sdxl": "stable-diffusion-xl-v1-base/lora",
+}
+_IMPLEMENTATIONS: Mapping[FamilyId, str] = {
+    "sd15": "diffusers",
+    "sd21": "diffusers",
+    "sdxl": "https://github.com/Stability-AI/generative-models",
+}
+_MOST_TAGS = 200
+
+
+def base_metadata(loaded: Loaded, *, title: str, size: int, rank: int, alpha: float) -> dict[str, str]:
+    """What is true of every adapter that was trained on `loaded`."""
+    checkpoint = loaded.checkpoint
+    is_v = loaded.prediction_type == "v_prediction"
+    family = checkpoint.family
+    is_v1_of_2 = family == "sd21" and not is_v
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "stable-diffusion-v2-512/lora" if is_v1_of_2 else _ARCHITECTURES[family],
+        "modelspec.implementation": _IMPLEMENTATIONS[family],
+        "modelspec.title": title,
+        "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "modelspec.prediction_type": "v" if is_v else "epsilon",
+        "modelspec.resolution": f"{size}x{size}",
+        "modelspec.license": checkpoint.licence,
+        "ss_base_model_version": "sd_v2" if is_v1_of_2 else _BASE_VERSIONS[family],
+        "ss_v2": str(family == "sd21"),
+        "ss_sd_model_name": checkpoint.id,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": f"{alpha:g}",
+        "ss_resolution": f"({size}, {size})",
+        "ss_output_name": title,
+    }
+
+
+def adapter_metadata(loaded: Loaded, plan: TrainingPlan, step: int, captions: Sequence[str]) -> dict[str, str]:
+    """What the adapter of `plan` says of itself that was best after `step`; `captions` are those it learnt from."""
+    tags = Counter(tag.strip() for caption in captions for tag in caption.split(",") if tag.strip())
+    told = {
+        **base_metadata(loaded, title=plan.name, size=plan.size, rank=plan.rank, alpha=plan.alpha),
+        "ss_num_train_images": str(plan.num_pictures - plan.num_held_out),
+        "ss_learning_rate": f"{plan.learning_rate:g}",
+        "ss_unet_lr": f"{plan.learning_rate:g}",
+        "ss_text_encoder_lr": f"{plan.text_learning_rate:g}",
+        "ss_optimizer": plan.optimizer,
+        "ss_lr_scheduler": plan.schedule,
+        "ss_max_train_steps": str(plan.num_steps),
+        "ss_steps": str(step),
+        "ss_batch_size_per_device": str(plan.batch_size),
+        "ss_gradient_accumulation_steps": str(plan.accumulation),
+        "ss_min_snr_gamma": f"{plan.snr_gamma:g}",
+        "ss_noise_offset": f"{plan.noise_offset:g}",
+        "ss_caption_dropout_rate": f"{plan.caption_dropout:g}",
+        "ss_seed": str(plan.seed),
+        "ss_tag_frequency": json.dumps({"training": dict(tags.most_common(_MOST_TAGS))}, ensure_ascii=False),
+    }
+    if plan.trigger:
+        told["modelspec.trigger_phrase"] = plan.trigger
+    return told

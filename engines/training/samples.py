@@ -1,0 +1,86 @@
+"""Looking at an adapter on the way: what it draws, beside what the checkpoint draws without it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from engines.pocket.accuracy import trials
+from engines.pocket.checker import judge
+from engines.pocket.grammar import NOVEL_NOUNS, parse
+from engines.pocket.novel import novel_trials
+from engines.training.diffusion import NoiseSchedule
+from engines.training.drawing import decoded, noise_at
+from engines.training.solver import solve
+from engines.training.text import Texts
+from engines.training.unet import Denoiser, Told, whole_picture
+from studio.domain.timesteps import trailing_timesteps
+
+SAMPLE_STEPS = 12
+"""Of DPM-Solver++."""
+_BATCH = 8
+_SEED = 20_261_127
+"""Of the prompts and noise that are looked at; training and the tests of shipped models draw from other sequences."""
+_KNOWN_PER_KIND, _NOVEL = 2, 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """Draws prompts at `size` px, each from noise of its own that is the same every time."""
+
+    denoiser: Denoiser
+    texts: Texts
+    vae: Any
+    schedule: NoiseSchedule
+    size: int
+    guidance: float
+    is_sdxl: bool
+
+    def draw(self, prompts: Sequence[str]) -> list[Image.Image]:
+        """A picture of each, with whatever changes the checkpoint at this moment."""
+        pictures: list[Image.Image] = []
+        for start in range(0, len(prompts), _BATCH):
+            batch = prompts[start : start + _BATCH]
+            latents = self.latents(batch, range(start, start + len(batch)), (_SEED,))
+            pictures += decoded(self.vae, latents)
+        return pictures
+
+    @torch.no_grad()
+    def latents(self, prompts: Sequence[str], picks: range, seed: tuple[int, ...]) -> Tensor:
+        """The scaled latents of a picture of each, `(B, 4, h, w)`, from the noise of these numbers of a sequence."""
+        device = self.denoiser.unet.device
+        time_ids = whole_picture(self.size, len(prompts), self.is_sdxl)
+        told = Told(
+            prompt=self.texts.read(prompts),
+            negative=self.texts.read([""], is_negative=True),
+            time_ids=None if time_ids is None else time_ids.to(device),
+        )
+        return self._solved(noise_at(picks, self.size, seed).to(device), told)
+
+    def _solved(self, noise: Tensor, told: Told) -> Tensor:
+        guidance = torch.full((len(noise),), self.guidance, device=noise.device)
+        return solve(
+            lambda noisy, timesteps: self.denoiser.guided(noisy, timesteps, told, guidance),
+            self.denoiser.prediction_type,
+            self.schedule,
+            noise,
+            trailing_timesteps(SAMPLE_STEPS),
+        )
+
+
+def tested_prompts(captions: Sequence[str]) -> tuple[str, ...]:
+    """Prompts that the checker can judge pictures of a pocket model by: what the model knew before, and what is new in
+    `captions`."""
+    known = tuple(trial.prompt for trial in trials(_KNOWN_PER_KIND, 0, _SEED) if parse(trial.prompt) is not None)
+    words = {word for caption in captions for word in caption.replace(",", " ").split()}
+    shapes = [shape for noun, shape in NOVEL_NOUNS.items() if noun in words]
+    return known + tuple(trial.prompt for shape in shapes for trial in novel_trials(_NOVEL, _SEED, shape))
+
+
+def count_right(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> int:
+    """How many of the pictures show what their prompt says, by the checker."""
+    scenes = [(picture, parse(prompt)) for picture, prompt in zip(pictures, prompts, strict=True)]
+    return sum(judge(picture, scene).correct for picture, scene in scenes if scene is not None)

@@ -1,0 +1,50 @@
+"""The loss on pictures that are not learnt from, with noise and timesteps that are the same every time."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from engines.training.latents import TrainingPicture
+from engines.training.objective import Denoising
+from engines.training.unet import Denoiser, Told
+
+LEVELS = 8
+"""Noise levels that each picture is asked at, in the middle of as many equal parts of the schedule."""
+_SEED = 20_261_128
+
+
+class Validation:
+    """Pictures held out; `told` says what a UNet is told of captions and micro-conditions."""
+
+    def __init__(
+        self,
+        objective: Denoising,
+        denoiser: Denoiser,
+        pictures: Sequence[TrainingPicture],
+        told: Callable[[Sequence[str], Sequence[tuple[int, ...]]], Told],
+    ) -> None:
+        self._objective = objective
+        self._denoiser = denoiser
+        self._pictures = pictures
+        self._told = told
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """The mean squared error over pictures and noise levels, unweighted."""
+        return float(torch.stack([self._of(index, each) for index, each in enumerate(self._pictures)]).mean())
+
+    def _of(self, index: int, picture: TrainingPicture) -> Tensor:
+        told = self._told([picture.caption] * LEVELS, [picture.time_ids] * LEVELS)
+        device = self._denoiser.unet.device
+        clean = picture.latents.float().expand(LEVELS, *picture.latents.shape)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(_SEED + index))
+        total = len(self._objective.schedule)
+        timesteps = (torch.arange(LEVELS) + 0.5).mul(total / LEVELS).long()
+        errors = self._objective.errors(
+            lambda noisy, at: self._denoiser.predict(noisy, at, told),
+            clean.to(device),
+            noise.to(device),
+            timesteps.to(device),
+        )
+        return errors.mean()

@@ -1,0 +1,101 @@
+"""What the commands share that train something in the background: it is followed, told of, copied, listed."""
+
+import contextlib
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from studio.cli.arguments import complain
+from studio.cli.progress import Bar, Lines, Silent, duration
+from studio.cli.report import DONE, FAILED, STOPPED
+from studio.domain.events import Event, Failed, Progress
+from studio.domain.run_files import EXPORTS
+from studio.files import storage_errors
+from studio.job import Job
+from studio.run_service import PREPARING, RunService
+from studio.runs import Run, RunPlan
+
+
+def follow(service: RunService[Any], begun: Run[Any], command: str, folder: Path | None, *, is_quiet: bool) -> int:
+    """Tell how a run of `command` goes until it ends, print the id of what came of it, copy that to `folder`; gives the
+    exit code.
+
+    Raises:
+        StorageFailed: it could not be copied.
+    """
+    reporter = _reporter(is_quiet=is_quiet)
+    stdout = sys.stdout
+    job = service.job_of(begun)
+    assert job is not None
+    reporter.note(f"Run {begun.id}.")
+    last, is_stopped = _follow(service, job, begun.id, reporter)
+    ended = service.run_of(begun.id)
+    if product := ended.record.product_id:
+        print(product, file=stdout, flush=True)
+        _copy(ended, folder)
+    if isinstance(last, Failed):
+        complain(f"{last.message} {last.hint}".strip())
+        return FAILED
+    reporter.note(_summary(ended, command, is_stopped))
+    return STOPPED if is_stopped else DONE
+
+
+def listed(runs: tuple[Run[Any], ...]) -> int:
+    """Print a line for each."""
+    for run in runs:
+        best = f", best at step {run.best.step}: {run.best.words}" if run.best else ""
+        print(f"{run.id}  {run.plan.name} ({run.plan.checkpoint}): step {run.step} of {run.plan.num_steps}{best}")
+    return DONE
+
+
+def _follow(service: RunService[Any], job: Job, run_id: str, reporter: Silent) -> tuple[Event | None, bool]:
+    """The last event; and whether Ctrl+C brought it about."""
+    try:
+        return _watch(service, job, run_id, reporter), False
+    except KeyboardInterrupt:
+        reporter.note("Stopping after this step; what is best so far is kept.")
+        job.cancel()
+        with contextlib.suppress(KeyboardInterrupt):
+            return _watch(service, job, run_id, Silent()), True
+        return None, True
+
+
+def _watch(service: RunService[Any], job: Job, run_id: str, reporter: Silent) -> Event | None:
+    event, looked = None, -1
+    for event in job.events(previews=False):
+        if not isinstance(event, Progress):
+            continue
+        told = "" if event.eta_s is None else f", {duration(event.eta_s)} left"
+        what = "picture" if event.phase == PREPARING else "step"
+        reporter.progress(f"{what} {event.step} of {event.total}{told}", event.step / max(1, event.total))
+        for look in service.run_of(run_id).looked:
+            if look.step > looked:
+                looked = look.step
+                reporter.note(f"Step {look.step}: {look.words}.")
+    return event
+
+
+def _summary(run: Run[RunPlan], command: str, is_stopped: bool) -> str:
+    best = run.best
+    kept = f"Kept: that of step {best.step}, {best.words}." if best else "Nothing is kept: it did not get that far."
+    if not is_stopped:
+        return kept
+    stopped = f"Stopped at step {run.step} of {run.plan.num_steps}."
+    return f"{stopped} {kept} Go on: python -m studio {command} --go-on {run.id}"
+
+
+def _copy(run: Run[RunPlan], folder: Path | None) -> None:
+    if folder is None:
+        return
+    for layout in EXPORTS:
+        if source := run.export(layout):
+            suffix = "" if layout == "kohya" else "-diffusers"
+            with storage_errors(folder):
+                shutil.copyfile(source, folder / f"{run.record.product_id}{suffix}.safetensors")
+
+
+def _reporter(*, is_quiet: bool) -> Silent:
+    if is_quiet:
+        return Silent()
+    return (Bar if sys.stderr.isatty() else Lines)("")

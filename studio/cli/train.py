@@ -1,0 +1,57 @@
+"""`train`: teach a checkpoint something new from pictures, tell how it goes, and say what came of it."""
+
+import argparse
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from studio.cli.delivery import prepared
+from studio.cli.passing import passing_services
+from studio.cli.runs import follow, listed
+from studio.cli.train_arguments import TRAIN_FLAGS
+from studio.domain.catalogue import Catalogue
+from studio.domain.errors import InvalidRequest
+from studio.domain.training import TrainingPlan, TrainingRequest, parse_training
+from studio.runs import Runs
+from studio.settings import Settings
+
+
+def run(options: argparse.Namespace, catalogue: Catalogue) -> int:
+    """Train, print the adapter's id; gives the exit code.
+
+    Raises:
+        StudioError: nothing was begun, or the adapter could not be copied.
+    """
+    settings = Settings.from_environment()
+    if options.list:
+        return listed(Runs(settings.runs_dir, TrainingPlan).of())
+    request = None if options.go_on else asked(options)
+    folder = None if options.out is None else prepared(Path(options.out))
+    with passing_services(settings, None) as services:
+        service = services.training
+        begun = service.go_on(options.go_on) if request is None else service.submit(request)
+        return follow(service, begun, "train", folder, is_quiet=options.quiet)
+
+
+def asked(options: argparse.Namespace) -> TrainingRequest:
+    """What a configuration file says, and flags over it.
+
+    Raises:
+        InvalidRequest: the file cannot be read, or a value does not work.
+    """
+    given = {name: getattr(options, name) for name in ("name", *TRAIN_FLAGS) if hasattr(options, name)}
+    return parse_training({"name": "", **_configured(options.config), **given})
+
+
+def _configured(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError):
+        raise InvalidRequest(f"{path} cannot be read.", "Give a TOML file in UTF-8.", "config") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidRequest(f"{path} is no TOML: {error}.", "Write lines such as rank = 16.", "config") from None
+    if folder := values.get("folder"):  # beside the file, wherever the command is given
+        values["folder"] = str(Path(path).parent / Path(str(folder)).expanduser())
+    return values

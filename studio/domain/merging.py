@@ -1,0 +1,98 @@
+"""Several adapters made into one: what is asked for, and in which ways it can be done."""
+
+import reprlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from studio.domain.adapter import MAX_LORA_SCALE
+from studio.domain.errors import InvalidRequest
+
+MergeMethod = Literal["svd", "cat", "linear", "ties", "ties_svd", "dare_linear", "dare_ties", "dare_ties_svd"]
+"""As PEFT's `add_weighted_adapter` calls them."""
+MajoritySign = Literal["total", "frequency"]
+
+MERGE_METHODS: Mapping[MergeMethod, str] = {
+    "svd": "the exact sum, then the best of it that a rank holds",
+    "cat": "the exact sum, as large as all of them together",
+    "linear": "a rough sum of the factors, as small as one of them",
+    "ties": "the largest numbers of each, where most agree which way to go, factor by factor",
+    "ties_svd": "as ties, of whole weights",
+    "dare_linear": "chance drops numbers and strengthens the rest, then linear",
+    "dare_ties": "chance drops numbers and strengthens the rest, then ties",
+    "dare_ties_svd": "as dare_ties, of whole weights",
+}
+"""What each does, in words."""
+DENSITY = 0.5
+"""The share of numbers that is kept where none is named: a careful half. Of whole fine-tunings the papers keep a fifth
+(TIES, arXiv 2306.01708) and a tenth (DARE, arXiv 2311.03099)."""
+MERGE_KEY = "flash_studio_merge"
+"""Under this key the metadata of a merged file say what it came of, as JSON."""
+
+
+class Portion(BaseModel):
+    """An adapter and how much of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    adapter: Annotated[str, Field(min_length=1)]
+    weight: Annotated[float, Field(ge=-MAX_LORA_SCALE, le=MAX_LORA_SCALE)] = 1.0
+
+
+class MergeRequest(BaseModel):
+    """What was asked. A rank of None takes the largest that an adapter has, layer by layer; `density` is None where
+    nothing is dropped."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Annotated[str, Field(min_length=1, max_length=80, pattern=r"\S")]
+    portions: Annotated[tuple[Portion, ...], Field(min_length=2)]
+    method: MergeMethod = "svd"
+    rank: Annotated[int, Field(ge=1, le=1024)] | None = None
+    density: Annotated[float, Field(gt=0, le=1)] | None = None
+    majority_sign: MajoritySign = "total"
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+
+
+_EXPECTED = {
+    "name": "Give it a short one.",
+    "portions": f"Name at least two, each with a weight from {-MAX_LORA_SCALE:g} to {MAX_LORA_SCALE:g}: ID:WEIGHT.",
+    "method": f"There are {', '.join(MERGE_METHODS)}.",
+    "rank": "A whole number from 1 to 1024.",
+    "density": "A number above 0, up to 1: the share of numbers that is kept.",
+    "majority_sign": "It is total or frequency.",
+    "seed": "A whole number from 0 to 4294967295.",
+}
+"""Field of the request → what it can be."""
+
+
+def drops_numbers(method: MergeMethod) -> bool:
+    """Whether a method has a density."""
+    return method.startswith(("ties", "dare"))
+
+
+def parse_merge(values: Mapping[str, Any]) -> MergeRequest:
+    """Build a request from loose values such as a command line's.
+
+    Raises:
+        InvalidRequest: naming the first field that is wrong, or that the method has no use for.
+    """
+    try:
+        request = MergeRequest.model_validate(dict(values))
+    except ValidationError as error:
+        field = str(error.errors(include_url=False)[0]["loc"][0])
+        given = reprlib.repr(values.get(field))
+        message = {
+            "name": "The merged adapter has no name, or one of more than 80 characters.",
+            "portions": "These are no adapters that can be merged.",
+        }.get(field, f"{field.replace('_', ' ').capitalize()} is {given}, which does not work.")
+        raise InvalidRequest(message, _EXPECTED.get(field, ""), field) from None
+    method = request.method
+    if request.rank is not None and not method.endswith("svd"):
+        raise InvalidRequest(f"The rank of what {method} makes follows from the adapters.", "Leave it out.", "rank")
+    if request.density is not None and not drops_numbers(method):
+        raise InvalidRequest(f"Nothing is dropped by {method}, so it has no density.", "Leave it out.", "density")
+    if request.density is None and drops_numbers(method):
+        return request.model_copy(update={"density": DENSITY})
+    return request

@@ -1,0 +1,264 @@
+"""Train LoRA: pictures in, a plan that says what it comes to, a run that is watched, an adapter out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+from gradio.components import Component
+
+from studio.domain.errors import InvalidRequest, NotFound, StudioError
+from studio.domain.training import TrainingPlan, parse_training
+from studio.runs import Run
+from studio.services import Services
+from tabs import controls, run_views, train_views
+from tabs.form import Form
+from tabs.handlers import FORM, QUIET, Updates, guarded
+from tabs.pictures import PicturesPanel, build_pictures_panel
+from tabs.result import build_confirm
+from tabs.train_form import build_how, build_what, usual_values
+from tabs.visitor import build_browser_state, visitor_of
+from tabs.widgets import build_matrix
+
+LOOK_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTab:
+    """What is to be learnt, and how far it is. `run` is the one that shows, kept by the browser."""
+
+    services: Services
+    token: gr.BrowserState
+    form: Form
+    pictures: PicturesPanel
+    plan: gr.HTML
+    error: gr.HTML
+    start: gr.Button
+    stop: gr.Button
+    go_on: gr.Button
+    delete: gr.Button
+    confirm: gr.Row
+    yes: gr.Button
+    no: gr.Button
+    runs: gr.Dropdown
+    samples: gr.HTML
+    pace: gr.HTML
+    losses: gr.LinePlot
+    measures: gr.LinePlot
+    use: gr.Button
+    kohya: gr.Button
+    diffusers: gr.Button
+    timer: gr.Timer
+    run: gr.BrowserState
+
+    @property
+    def results(self) -> list[Component]:
+        """Everything that `show` may set."""
+        return [self.samples, self.pace, self.stop, self.runs, *self._of_a_run]
+
+    @property
+    def _of_a_run(self) -> list[Component]:
+        """What makes sense only while a run shows."""
+        return [self.losses, self.measures, self.go_on, self.use, self.kohya, self.diffusers, self.delete]
+
+    def on_load(self, run_id: Any) -> Updates:
+        """Input: what the browser kept. Outputs: that run, or else the newest, as it stands."""
+        chosen = run_id if self.found(run_id) else self._newest_id()
+        return {self.run: chosen, **self.show(chosen)}
+
+    def on_usual(self, data: Mapping[Component, Any]) -> Updates:
+        """Inputs: the form. Outputs: the numbers that suit its model and preset, and what they come to."""
+        values = usual_values(
+            self.services.catalogue.checkpoint(data[self.form["checkpoint"]]),
+            data[self.form["preset"]],
+            self.pictures.count(data[self.form["folder"]]),
+        )
+        changed = {self.form[field]: value for field, value in values.items() if field in self.form.fields}
+        return {**changed, **self.on_plan({**data, **changed})}
+
+    def on_plan(self, data: Mapping[Component, Any]) -> Updates:
+        """Inputs: the form. Output: what it comes to, or what is wrong with it."""
+        try:
+            return {self.plan: controls.note(train_views.plan_words(self.services.training.plan(self._asked(data))))}
+        except InvalidRequest as error:
+            is_empty = error.field == "folder"
+            return {self.plan: "" if is_empty else controls.warning_html(f"{error.message} {error.hint}")}
+        except StudioError as error:
+            return {self.plan: controls.warning_html(f"{error.message} {error.hint}")}
+
+    def on_start(self, data: Mapping[Component, Any]) -> Updates:
+        """Inputs: form and token. Outputs: the new run, or the error."""
+        try:
+            run = self.services.training.submit(self._asked(data), visitor_of(data[self.token]) or "local")
+        except StudioError as error:
+            return {self.error: controls.error_html(error.message, error.hint)}
+        return self.on_choose(run.id)
+
+    def on_stop(self, run_id: Any) -> Any:
+        """Input: the run. Output: the Stop button."""
+        if run := self.found(run_id):
+            self.services.training.stop(run.id)
+        return gr.Button(interactive=False)
+
+    def on_go_on(self, run_id: Any) -> Updates:
+        """Input: the run. Outputs: it goes on, or the error."""
+        try:
+            run = self.services.training.go_on(str(run_id or ""))
+        except StudioError as error:
+            return {self.error: controls.error_html(error.message, error.hint)}
+        return {self.error: "", **self.show(run.id)}
+
+    def on_delete(self, run_id: Any) -> Updates:
+        """Input: the run. Outputs: the newest of those that are left, or the error."""
+        try:
+            self.services.training.delete(str(run_id or ""))
+        except StudioError as error:
+            return {self.error: controls.error_html(error.message, error.hint), self.confirm: gr.Row(visible=False)}
+        return self.on_choose(self._newest_id())
+
+    def on_choose(self, run_id: Any) -> Updates:
+        """Input: the list of runs. Outputs: that one, as it stands."""
+        return {self.run: run_id, self.error: "", self.confirm: gr.Row(visible=False), **self.show(run_id)}
+
+    def on_look(self, run_id: Any) -> Updates:
+        """Input: the run. Outputs: it, as it stands."""
+        return self.show(run_id) if run_id else {self.stop: gr.skip()}
+
+    def on_use(self, run_id: Any, prompt: str) -> tuple[Any, Any]:
+        """Inputs: the run, the prompt under Generate. Outputs: a prompt that calls what was learnt, one of those that
+        samples were drawn of, and the model that learnt it."""
+        run = self.found(run_id)
+        if run is None or not run.record.adapter_id:
+            return gr.skip(), gr.skip()
+        tag = f"<lora:{run.record.adapter_id}:1>"
+        if tag in prompt:
+            return gr.skip(), run.plan.checkpoint
+        shown = run.looked[-1].prompts if run.looked else ()
+        return f"{shown[0] if shown else run.plan.trigger or prompt} {tag}".strip(), run.plan.checkpoint
+
+    def show(self, run_id: Any) -> Updates:
+        """The run `run_id` as it stands."""
+        runs = self.services.training.runs.of()
+        choices = run_views.run_choices(runs)
+        run = self.found(run_id)
+        if run is None:
+            return {
+                self.samples: train_views.samples(None, "", None),
+                self.pace: "",
+                self.stop: gr.Button(interactive=False),
+                self.runs: gr.Dropdown(choices=choices, value=None, visible=bool(runs)),
+                **{part: gr.update(visible=False) for part in self._of_a_run},
+            }
+        job = self.services.training.job_of(run)
+        events = list(job.events(timeout=0, previews=False)) if job else []
+        is_over = job is None or job.is_over
+        line, percent = run_views.standing(run, events)
+        measured, title = train_views.measures(run.looked)
+        return {
+            self.samples: train_views.samples(run, line, None if is_over else percent),
+            self.pace: controls.note(train_views.pace(run.trained)) if run.trained and not is_over else "",
+            self.losses: gr.LinePlot(value=pd.DataFrame(train_views.losses(run.trained)), visible=bool(run.trained)),
+            self.measures: gr.LinePlot(value=pd.DataFrame(measured), title=title, visible=len(run.looked) > 1),
+            self.stop: gr.Button(interactive=not is_over),
+            self.go_on: gr.Button(visible=is_over and not run.is_done),
+            self.delete: gr.Button(visible=is_over),
+            self.use: gr.Button(visible=bool(run.record.adapter_id)),
+            self.kohya: gr.Button(visible=run.export("kohya") is not None, link=f"runs/{run.id}/kohya.safetensors"),
+            self.diffusers: gr.Button(visible=run.export("peft") is not None, link=f"runs/{run.id}/peft.safetensors"),
+            self.runs: gr.Dropdown(choices=choices, value=run.id, visible=True),
+        }
+
+    def found(self, run_id: Any) -> Run[TrainingPlan] | None:
+        """The run of that id; the tab is built only where the page's visitor owns them all."""
+        try:
+            return self.services.training.run_of(str(run_id or ""))
+        except NotFound:
+            return None
+
+    def _asked(self, data: Mapping[Component, Any]) -> Any:
+        values = self.form.values(data)
+        prompts = str(values.pop("sample_prompts", "") or "").splitlines()
+        values["sample_prompts"] = tuple(line.strip() for line in prompts if line.strip())
+        folder = str(values.get("folder") or "").strip()
+        values["folder"] = str(Path(folder).expanduser()) if folder else ""
+        values["trigger"] = str(values.get("trigger") or "").strip()
+        return parse_training({"name": "", **values})
+
+    def _newest_id(self) -> str | None:
+        return next((run.id for run in self.services.training.runs.of()), None)
+
+    def wire(self) -> None:
+        """How the parts depend on each other."""
+        form, chosen = self.form, [*self.results, self.error, self.run, self.confirm]
+        self.start.click(guarded(self.on_start), {*form.inputs, self.token}, chosen, **FORM)
+        usual = [*(form[field] for field in _SUITED), self.plan]
+        for field in ("checkpoint", "preset"):
+            form[field].input(guarded(self.on_usual), form.inputs, usual, **FORM)
+        self.pictures.wire()
+        self.pictures.told.change(guarded(self.on_usual), {*form.inputs}, usual, **FORM)
+        for field in ("num_steps", "batch_size", "accumulation", "validation_share", "look_every"):
+            form[field].change(guarded(self.on_plan), form.inputs, self.plan, **FORM)
+        self.stop.click(guarded(self.on_stop), self.run, self.stop, **QUIET)
+        self.go_on.click(guarded(self.on_go_on), self.run, [*self.results, self.error], **QUIET)
+        self.runs.input(guarded(self.on_choose), self.runs, chosen, **QUIET)
+        self.delete.click(lambda: gr.Row(visible=True), None, self.confirm, **QUIET)
+        self.no.click(lambda: gr.Row(visible=False), None, self.confirm, **QUIET)
+        self.yes.click(guarded(self.on_delete), self.run, chosen, **QUIET)
+        self.timer.tick(guarded(self.on_look), self.run, self.results, trigger_mode="once", **QUIET)
+
+
+_SUITED = ("num_steps", "batch_size", "accumulation", "rank", "alpha", "learning_rate", "text_learning_rate",
+           "size", "reach", "schedule", "look_every")  # fmt: skip
+"""Fields that follow the model and the preset."""
+
+_WHAT = (
+    "Teach a model a thing or a style from a few pictures. It learns in the background; close the page if you like. "
+    "While pictures are drawn, it waits."
+)
+_DELETE = "Delete this run with its samples and its states for good? The adapter that came of it stays."
+
+
+def build_train(services: Services, token: gr.BrowserState) -> TrainTab:
+    """Lay out what is to be learnt on the left, how far it is on the right, and wire them."""
+    checkpoint = services.catalogue.checkpoint(services.catalogue.default_checkpoint)
+    with gr.Row(elem_id="train-columns"):
+        with gr.Column(scale=4, min_width=320, elem_id="train-ask"):
+            gr.HTML(controls.note(_WHAT), js_on_load=None)
+            pictures = build_pictures_panel(services)
+            fields: dict[str, Component] = {"folder": pictures.folder, **build_what(services.catalogue)}
+            plan = gr.HTML("", elem_id="train-plan", elem_classes="slot", js_on_load=None)
+            error = gr.HTML("", elem_id="train-error", elem_classes="slot", js_on_load=None)
+            with gr.Row(elem_classes="actions"):
+                start = gr.Button("Start", variant="primary", elem_id="train-start", scale=3, min_width=120)
+                stop = gr.Button("Stop", variant="stop", elem_id="train-stop", interactive=False, scale=1, min_width=80)
+            fields |= build_how(checkpoint)
+        with gr.Column(scale=7, min_width=320, elem_id="train-result"):
+            runs = gr.Dropdown([], label="Run", visible=False, filterable=False, elem_id="train-runs")
+            samples = build_matrix(train_views.samples(None, "", None), "train-samples")
+            pace = gr.HTML("", elem_id="train-pace", js_on_load=None)
+            with gr.Row():
+                losses = gr.LinePlot(
+                    x="step", y="loss", color="line", title="Loss", x_title="Step", y_title="", visible=False,
+                    height=220, elem_id="train-loss", buttons=[],
+                )  # fmt: skip
+                measures = gr.LinePlot(
+                    x="step", y="measure", x_title="Step", y_title="", visible=False, height=220,
+                    elem_id="train-measure", buttons=[],
+                )  # fmt: skip
+            with gr.Row(elem_classes="tools"):
+                go_on = gr.Button("Go on", size="sm", visible=False, elem_id="train-go-on")
+                use = gr.Button("Use in Generate", size="sm", visible=False, elem_id="train-use")
+                kohya = gr.Button("Download", size="sm", visible=False, elem_id="train-kohya")
+                diffusers = gr.Button("Download for diffusers", size="sm", visible=False, elem_id="train-diffusers")
+                delete = gr.Button("Delete", size="sm", visible=False, elem_id="train-delete")
+            confirm, yes, no = build_confirm("train-delete", _DELETE)
+    tab = TrainTab(
+        services=services, token=token, form=Form(fields), pictures=pictures, plan=plan, error=error, start=start,
+        stop=stop, go_on=go_on, delete=delete, confirm=confirm, yes=yes, no=no, runs=runs, samples=samples, pace=pace,
+        losses=losses, measures=measures, use=use, kohya=kohya, diffusers=diffusers, timer=gr.Timer(LOOK_EVERY_S),
+        run=build_browser_state("training"),
+    )  # fmt: skip
+    tab.wire()
+    return tab

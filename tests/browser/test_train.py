@@ -1,0 +1,70 @@
+"""Training an adapter in Chromium: pictures dropped in, begun, watched, stopped, and used in Generate."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from studio.settings import PROJECT_ROOT
+from tests.browser.conftest import Open, Server, serious, wait_until_ready
+
+pytestmark = pytest.mark.browser
+
+PATIENCE_MS = 120_000
+CRESCENTS = PROJECT_ROOT / "examples" / "crescents"
+NUMBERS = {"num-steps": "400", "batch-size": "2", "rank": "2", "look-every": "5", "num-prior": "0"}
+
+
+def unfold(page: Page) -> None:
+    tab = page.get_by_role("tab", name="Train LoRA")
+    if not tab.is_visible():
+        page.locator(".overflow-menu > button").click()
+        tab = page.locator(".overflow-dropdown").get_by_text("Train LoRA")
+    tab.click()
+
+
+def begin(page: Page, name: str) -> None:
+    page.locator("#train-name").get_by_role("textbox").fill(name)
+    page.locator("#train-more button.label-wrap").click()
+    for field, value in NUMBERS.items():
+        page.locator(f"#train-{field} input").fill(value)
+        page.locator(f"#train-{field} input").press("Tab")
+    page.locator("#train-start").click()
+
+
+def test_pictures_are_dropped_in_learnt_and_called_in_generate(page: Page, server: Server) -> None:
+    unfold(page)
+    page.locator("#train-files input[type=file]").set_input_files(sorted(CRESCENTS.iterdir()))
+    expect(page.locator("#train-pictures")).to_contain_text("16 pictures: 16 can be used")
+    expect(page.locator("#train-plan")).to_contain_text("2 held out")
+    page.locator("#train-captions button.label-wrap").click()
+    expect(page.locator("#train-table")).to_contain_text("a red sks on a white background")
+    begin(page, "Dropped in")
+    expect(page.locator("#train-samples thead th")).to_have_count(3, timeout=PATIENCE_MS)
+    page.reload()
+    wait_until_ready(page)
+    unfold(page)
+    expect(page.locator("#train-samples .matrix-line")).to_contain_text("Best so far", timeout=PATIENCE_MS)
+    page.locator("#train-stop").click()
+    expect(page.locator("#train-samples .matrix-line")).to_contain_text("Stopped at step", timeout=PATIENCE_MS)
+    expect(page.locator("#train-go-on")).to_be_visible()
+    with page.expect_download() as download:
+        page.locator("#train-kohya").click()
+    assert download.value.suggested_filename.startswith("Dropped in")
+    page.locator("#train-use").click()
+    expect(page.locator("#prompt textarea")).to_have_value(r"a red sks on a white background <lora:Dropped in:1>")
+
+
+def test_what_is_missing_is_said_next_to_the_button(open_page: Open) -> None:
+    page = open_page(width=390)
+    unfold(page)
+    begin(page, "Nothing")
+    expect(page.locator("#train-error")).to_contain_text("nothing to learn from")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_serious(open_page: Open, axe: str, dark: bool) -> None:
+    page = open_page(dark=dark)
+    unfold(page)
+    page.locator("#train-more button.label-wrap").click()
+    page.mouse.move(0, 0)
+    assert serious(page, axe) == []
