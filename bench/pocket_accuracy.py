@@ -18,6 +18,7 @@ from PIL import Image  # noqa: E402
 
 from engines.parts import TINY_VAE_FOLDER  # noqa: E402
 from engines.pocket.accuracy import GUIDANCE, TEST_SEED, Report, Sampling, measure, trials  # noqa: E402
+from engines.pocket.novel import novel_trials  # noqa: E402
 from studio.domain.timesteps import timesteps_on  # noqa: E402
 
 
@@ -27,9 +28,10 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "engines/pocket/weights/pocket-sd15")
     parser.add_argument("--per-kind", type=int, default=120, help="prompts of each kind, combinations seen in training")
     parser.add_argument("--held-out", type=int, default=40, help="prompts of each kind with an unseen combination")
+    parser.add_argument("--novel", type=int, help="so many prompts with a shape that no model knows, instead")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float)
-    parser.add_argument("--adapter", type=Path, help="an accelerator: few steps by the LCM sampler")
+    parser.add_argument("--adapter", type=Path, help="one that was trained; with --few an accelerator")
     parser.add_argument("--few", type=int, help="steps of the LCM sampler; then without guidance unless told")
     parser.add_argument("--grid", choices=("lcm", "trailing"), default="lcm", help="where those steps lie")
     parser.add_argument("--half", action="store_true", help="decode in bfloat16")
@@ -52,7 +54,8 @@ def main() -> None:
         pipeline.vae = AutoencoderTiny.from_pretrained(options.folder / options.tiny, dtype=torch.float32)
     sampling = sampling_of(options)
     size = pipeline.unet.config.sample_size * 8
-    tests = list(trials(options.per_kind, options.held_out, options.seed))
+    novel = novel_trials(options.novel or 0, options.seed)
+    tests = list(novel if options.novel else trials(options.per_kind, options.held_out, options.seed))
 
     def on_batch(done: int, batch: list, images: list[Image.Image], verdicts: list) -> None:
         print(f"\r{done}/{len(tests)}", end="", file=sys.stderr, flush=True)
@@ -83,10 +86,10 @@ def decode_in_half(vae: Any) -> None:
 def table(report: Report) -> str:
     """The report as Markdown."""
     lines = ["| kind | seen combinations | unseen combinations |", "|---|---|---|"]
-    for kind, tally in report.seen.items():
-        lines.append(f"| {kind} | {tally} | {report.held_out.get(kind, '')} |")
-    pooled = report.pooled(report.held_out) if report.held_out else ""
-    lines.append(f"| all | {report.pooled(report.seen)} | {pooled} |")
+    for kind in {**report.seen, **report.held_out}:
+        lines.append(f"| {kind} | {report.seen.get(kind, '')} | {report.held_out.get(kind, '')} |")
+    seen, held_out = (report.pooled(group) if group else "" for group in (report.seen, report.held_out))
+    lines.append(f"| all | {seen} | {held_out} |")
     lines += ["", "| skill | right |", "|---|---|"]
     lines += [f"| {skill} | {tally} |" for skill, tally in report.skills.items()]
     return "\n".join(lines)

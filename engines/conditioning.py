@@ -34,7 +34,7 @@ class PromptCache:
         self._kept: OrderedDict[tuple[str, bool], Conditioning] = OrderedDict()
 
     def read(self, pipeline: Any, text: str, *, is_negative: bool = False) -> Conditioning:
-        """The conditioning of `text`, the very one that diffusers' own call computes."""
+        """The conditioning of `text`, or of several, the very one that diffusers' own call computes."""
         key = (text, is_negative)
         if key not in self._kept:
             self._kept[key] = read_prompt(pipeline, text, is_negative)
@@ -53,7 +53,7 @@ def call_arguments(prompt: Conditioning, negative: Conditioning | None) -> dict[
     return arguments
 
 
-def read_prompt(pipeline: Any, text: str, is_negative: bool) -> Conditioning:
+def read_prompt(pipeline: Any, text: str | list[str], is_negative: bool) -> Conditioning:
     """The conditioning of `text`, the very one that diffusers' own call computes; with gradients where they are on."""
     read = pipeline.encode_prompt(
         text, device=execution_device(pipeline), num_images_per_prompt=1, do_classifier_free_guidance=False

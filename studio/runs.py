@@ -85,8 +85,7 @@ class Run(Generic[PlanT]):
     @property
     def step(self) -> int:
         """How many steps are done."""
-        trained = self.trained
-        return trained[-1].step if trained else 0
+        return next((event.step for event in reversed(self.events) if isinstance(event, Trained | Settled)), 0)
 
     @property
     def is_done(self) -> bool:

@@ -8,15 +8,13 @@ from gradio.components import Component
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.training import (
     OPTIMIZER_TITLES,
-    PRESET_TITLES,
     SCHEDULE_TITLES,
-    PresetId,
     TrainingPlan,
     TrainingRequest,
     label,
     training_look_every,
-    usual_training,
 )
+from studio.domain.training_presets import PRESET_TITLES, PresetId, usual_training
 
 _NUMBERS = {
     "num_steps": 0,

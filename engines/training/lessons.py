@@ -10,14 +10,15 @@ from engines.training.adapter import AdapterInTraining
 from engines.training.captions import said
 from engines.training.latents import TrainingPicture
 from engines.training.objective import Denoising
-from engines.training.text import Texts
+from engines.training.text import FixedTexts, Texts
 from engines.training.unet import Denoiser, Told
 from studio.domain.training import TrainingPlan
 
 
 class Lessons:
     """Adds gradients, batch by batch. A batch depends on nothing but its `place` in the whole training, so that a
-    training that is resumed goes on as it would have. `prior` is what is to be preserved, if anything."""
+    training that is resumed goes on as it would have. `prior` is what is to be preserved, if anything; `texts_before`
+    reads captions as the checkpoint does without the adapter."""
 
     def __init__(
         self,
@@ -25,6 +26,7 @@ class Lessons:
         denoiser: Denoiser,
         adapter: AdapterInTraining,
         texts: Texts,
+        texts_before: FixedTexts,
         objective: Denoising,
         *,
         is_sdxl: bool,
@@ -34,53 +36,61 @@ class Lessons:
         self._denoiser = denoiser
         self._adapter = adapter
         self._texts = texts
+        self._texts_before = texts_before
         self._objective = objective
         self._is_sdxl = is_sdxl
 
     def learn(self, pictures: Sequence[TrainingPicture], place: int) -> float:
-        """Add the gradients of one batch; gives its share of the step's loss."""
+        """Add the gradients of one batch, and of one of what the checkpoint knew: of that, the adapter is to say what
+        is said without it. Gives the share of the new pictures in the step's loss."""
         plan = self._plan
-        rng = np.random.default_rng([plan.seed, 9, place])
-        captions = [
+        captions, time_ids = self._said(pictures, place), [each.time_ids for each in pictures]
+        new = self._objective.question(self._stacked(pictures), self._generator(place, 10_000_019))
+        prior = self._prior_batch(place)
+        if not prior:
+            error = self._objective.loss(self._denoiser.predict(*new.asked, self.told(captions, time_ids)), new)
+            (error / plan.accumulation).backward()
+            return float(error.detach()) / plan.accumulation
+        known, known_ids = [each.caption for each in prior], [each.time_ids for each in prior]
+        old = self._objective.question(self._stacked(prior), self._generator(place, 10_000_079))
+        with torch.no_grad(), self._adapter.off():
+            told = self._said_to_unet(self._texts_before, known, known_ids)
+            wanted = self._denoiser.predict(*old.asked, told).float()
+        if new.noisy.shape[2:] == old.noisy.shape[2:]:  # both in one call: small ones take little longer than one alone
+            told = self.told([*captions, *known], [*time_ids, *known_ids])
+            both = (torch.cat(pair) for pair in zip(new.asked, old.asked, strict=True))
+            said_new, said_old = self._denoiser.predict(*both, told).split([len(pictures), len(prior)])
+        else:
+            said_new = self._denoiser.predict(*new.asked, self.told(captions, time_ids))
+            said_old = self._denoiser.predict(*old.asked, self.told(known, known_ids))
+        error, change = self._objective.loss(said_new, new), self._objective.preservation(said_old, wanted, old)
+        ((error + plan.prior_weight * change) / plan.accumulation).backward()
+        return float(error.detach()) / plan.accumulation
+
+    def told(self, captions: Sequence[str], time_ids: Sequence[tuple[int, ...]]) -> Told:
+        """What the UNet is told of a batch; `time_ids` are SDXL's micro-conditions."""
+        return self._said_to_unet(self._texts, captions, time_ids)
+
+    def _said(self, pictures: Sequence[TrainingPicture], place: int) -> list[str]:
+        plan, rng = self._plan, np.random.default_rng([self._plan.seed, 9, place])
+        return [
             said(each.caption, plan.trigger, dropout=plan.caption_dropout, shuffle=plan.shuffle_tags, rng=rng)
             for each in pictures
         ]
-        told = self.told(captions, [each.time_ids for each in pictures])
-        generator = torch.Generator().manual_seed(plan.seed * 10_000_019 + place)
-        loss = self._objective.loss(
-            lambda noisy, at: self._denoiser.predict(noisy, at, told), self._stacked(pictures), generator
-        )
-        share = loss / plan.accumulation
-        share.backward()
-        return float(share.detach())
 
-    def preserve(self, place: int) -> None:
-        """Add the gradients of one batch of what the checkpoint knew: with the adapter it is to say what it says
-        without."""
-        plan = self._plan
-        if not self.prior or not plan.prior_weight:
-            return
-        rng = np.random.default_rng([plan.seed, 11, place])
-        pictures = [self.prior[int(index)] for index in rng.integers(len(self.prior), size=plan.batch_size)]
-        captions, time_ids = [each.caption for each in pictures], [each.time_ids for each in pictures]
-        with torch.no_grad(), self._adapter.off():
-            before = self.told(captions, time_ids)
-        told = self.told(captions, time_ids) if self._adapter.changes_text else before
-        generator = torch.Generator().manual_seed(plan.seed * 10_000_079 + place)
+    def _prior_batch(self, place: int) -> list[TrainingPicture]:
+        if not self.prior or not self._plan.prior_weight:
+            return []
+        rng = np.random.default_rng([self._plan.seed, 11, place])
+        return [self.prior[int(index)] for index in rng.integers(len(self.prior), size=self._plan.batch_size)]
 
-        def difference(noisy: Tensor, at: Tensor) -> Tensor:
-            with torch.no_grad(), self._adapter.off():
-                wanted = self._denoiser.predict(noisy, at, before).float()
-            return self._denoiser.predict(noisy, at, told).float() - wanted
-
-        loss = self._objective.preservation(difference, self._stacked(pictures), generator)
-        (plan.prior_weight / plan.accumulation * loss).backward()
+    def _generator(self, place: int, stride: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self._plan.seed * stride + place)
 
     def _stacked(self, pictures: Sequence[TrainingPicture]) -> Tensor:
         return torch.stack([each.latents for each in pictures]).float().to(self._denoiser.unet.device)
 
-    def told(self, captions: Sequence[str], time_ids: Sequence[tuple[int, ...]]) -> Told:
-        """What the UNet is told of a batch; `time_ids` are SDXL's micro-conditions."""
-        prompt = self._texts.read(captions)
+    def _said_to_unet(self, texts: Texts, captions: Sequence[str], time_ids: Sequence[tuple[int, ...]]) -> Told:
+        prompt = texts.read(captions)
         rows = torch.tensor(time_ids, dtype=torch.float32, device=prompt.embeds.device) if self._is_sdxl else None
         return Told(prompt=prompt, negative=prompt, time_ids=rows)

@@ -74,11 +74,8 @@ class LoraTraining:
         torch.manual_seed(plan.seed)
         self._adapter = AdapterInTraining(self._pipeline, plan)
         self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=dtype)
-        self._texts: Texts = (
-            LearningTexts(self._pipeline, dtype)
-            if self._adapter.changes_text
-            else FixedTexts(self._pipeline, cache / "texts", loaded.sha256)
-        )
+        fixed = FixedTexts(self._pipeline, cache / "texts", loaded.sha256)
+        self._texts: Texts = LearningTexts(self._pipeline, dtype) if self._adapter.changes_text else fixed
         self._objective = Denoising(
             schedule=self._schedule,
             prediction_type=loaded.prediction_type,
@@ -86,7 +83,7 @@ class LoraTraining:
             noise_offset=plan.noise_offset,
         )
         self._lessons = Lessons(
-            plan, self._denoiser, self._adapter, self._texts, self._objective, is_sdxl=self._is_sdxl
+            plan, self._denoiser, self._adapter, self._texts, fixed, self._objective, is_sdxl=self._is_sdxl
         )
         step = _POCKET_BUCKET_STEP if loaded.checkpoint.is_pocket else _BUCKET_STEP
         least, most = max(step, plan.size // 2 // step * step), 2 * plan.size // step * step
@@ -240,7 +237,6 @@ class LoraTraining:
             for part in range(plan.accumulation):
                 place = step * plan.accumulation + part
                 loss += self._lessons.learn([learnt[index] for index in order.batch(place)], place)
-                self._lessons.preserve(place)
             trainee.take_step()
             if trainee.step == _NO_OP_STEPS and not self._adapter.has_learnt():
                 raise TrainingFailed(

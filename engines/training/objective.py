@@ -23,23 +23,26 @@ class Denoising:
     snr_gamma: float = 5.0
     noise_offset: float = 0.0
 
-    def loss(self, predict: Predict, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """The mean squared error for latents `clean` `(B, 4, h, w)`, weighted; noise and timesteps by `generator`."""
-        noise, timesteps = self._drawn(clean, generator)
-        return self._weighted(self.errors(predict, clean, noise, timesteps), timesteps)
-
-    def preservation(self, difference: Predict, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """The mean square of a `difference` between two predictions, weighted like the error."""
-        noise, timesteps = self._drawn(clean, generator)
-        apart = difference(self.schedule.noised(clean, noise, timesteps), timesteps)
-        return self._weighted(apart.square().flatten(1).mean(dim=1), timesteps)
-
-    def _drawn(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def question(self, clean: Tensor, generator: torch.Generator) -> "Question":
+        """Latents `clean` `(B, 4, h, w)` noised at timesteps that cover the schedule; all by `generator`."""
         noise = torch.randn(clean.shape, generator=generator)
         if self.noise_offset:
             noise = noise + self.noise_offset * torch.randn(*clean.shape[:2], 1, 1, generator=generator)
-        timesteps = spread_indices(len(self.schedule), len(clean), generator)
-        return noise.to(clean.device), timesteps.to(clean.device)
+        timesteps = spread_indices(len(self.schedule), len(clean), generator).to(clean.device)
+        noise = noise.to(clean.device)
+        return Question(
+            noisy=self.schedule.noised(clean, noise, timesteps),
+            timesteps=timesteps,
+            wanted=self.target(clean, noise, timesteps),
+        )
+
+    def loss(self, said: Tensor, question: "Question") -> Tensor:
+        """The mean squared error of what is `said` to a question, weighted."""
+        return self._weighted(_squared(said, question.wanted), question.timesteps)
+
+    def preservation(self, said: Tensor, before: Tensor, question: "Question") -> Tensor:
+        """How far what is `said` is from what was said `before`, weighted like an error."""
+        return self._weighted(_squared(said, before), question.timesteps)
 
     def _weighted(self, errors: Tensor, timesteps: Tensor) -> Tensor:
         if not self.snr_gamma:
@@ -51,7 +54,7 @@ class Denoising:
         """The mean squared error of each sample, `(B,)`, unweighted and in float32."""
         noisy = self.schedule.noised(clean, noise, timesteps)
         wanted = self.target(clean, noise, timesteps)
-        return (predict(noisy, timesteps).float() - wanted).square().flatten(1).mean(dim=1)
+        return _squared(predict(noisy, timesteps), wanted)
 
     def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """ε, or v = α·ε - σ·x₀ (Salimans & Ho, 2022, arXiv:2202.00512), or x₀."""
@@ -61,3 +64,22 @@ class Denoising:
             return clean
         alpha, sigma = self.schedule.alpha_sigma(timesteps, clean)
         return alpha * noise - sigma * clean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Noisy latents `(B, 4, h, w)`, their timesteps `(B,)`, and what is to be said of them."""
+
+    noisy: Tensor
+    timesteps: Tensor
+    wanted: Tensor
+
+    @property
+    def asked(self) -> tuple[Tensor, Tensor]:
+        """As a UNet takes it."""
+        return self.noisy, self.timesteps
+
+
+def _squared(said: Tensor, wanted: Tensor) -> Tensor:
+    """The mean squared error of each sample, `(B,)`, in float32."""
+    return (said.float() - wanted).square().flatten(1).mean(dim=1)

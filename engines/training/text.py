@@ -66,7 +66,7 @@ class LearningTexts:
         device = self._pipeline.unet.device.type
         is_mixed = self._dtype != torch.float32
         with torch.autocast(device, self._dtype) if is_mixed else nullcontext():
-            return joined([read_prompt(self._pipeline, text, is_negative) for text in texts])
+            return read_prompt(self._pipeline, texts[0] if len(texts) == 1 else list(texts), is_negative)
 
 
 Texts = FixedTexts | LearningTexts

@@ -1,6 +1,7 @@
 """`distil`: begin a training run, tell how it goes, and say what came of it."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from studio.cli.delivery import prepared
@@ -25,10 +26,11 @@ def run(options: argparse.Namespace, catalogue: Catalogue) -> int:
         return listed(Runs(settings.runs_dir, DistillationPlan).of())
     request = None if options.go_on else _asked(options)
     folder = None if options.out is None else prepared(Path(options.out))
+    out = sys.stdout  # within, what is printed goes to standard error
     with passing_services(settings, None) as services:
         service = services.distillation
         begun = service.go_on(options.go_on) if request is None else service.submit(request)
-        return follow(service, begun, "distil", folder, is_quiet=options.quiet)
+        return follow(service, begun, "distil", folder, is_quiet=options.quiet, out=out)
 
 
 def _asked(options: argparse.Namespace) -> DistillationRequest:

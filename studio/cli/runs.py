@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from studio.cli.arguments import complain
 from studio.cli.progress import Bar, Lines, Silent, duration
@@ -17,22 +17,23 @@ from studio.run_service import PREPARING, RunService
 from studio.runs import Run, RunPlan
 
 
-def follow(service: RunService[Any], begun: Run[Any], command: str, folder: Path | None, *, is_quiet: bool) -> int:
-    """Tell how a run of `command` goes until it ends, print the id of what came of it, copy that to `folder`; gives the
-    exit code.
+def follow(
+    service: RunService[Any], begun: Run[Any], command: str, folder: Path | None, *, is_quiet: bool, out: TextIO
+) -> int:
+    """Tell how a run of `command` goes until it ends, write the id of what came of it to `out`, copy that to `folder`;
+    gives the exit code.
 
     Raises:
         StorageFailed: it could not be copied.
     """
     reporter = _reporter(is_quiet=is_quiet)
-    stdout = sys.stdout
     job = service.job_of(begun)
     assert job is not None
     reporter.note(f"Run {begun.id}.")
     last, is_stopped = _follow(service, job, begun.id, reporter)
     ended = service.run_of(begun.id)
     if product := ended.record.product_id:
-        print(product, file=stdout, flush=True)
+        print(product, file=out, flush=True)
         _copy(ended, folder)
     if isinstance(last, Failed):
         complain(f"{last.message} {last.hint}".strip())

@@ -1,6 +1,7 @@
 """`train`: teach a checkpoint something new from pictures, tell how it goes, and say what came of it."""
 
 import argparse
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ def run(options: argparse.Namespace, catalogue: Catalogue) -> int:
         return listed(Runs(settings.runs_dir, TrainingPlan).of())
     request = None if options.go_on else asked(options)
     folder = None if options.out is None else prepared(Path(options.out))
+    out = sys.stdout  # within, what is printed goes to standard error
     with passing_services(settings, None) as services:
         service = services.training
         begun = service.go_on(options.go_on) if request is None else service.submit(request)
-        return follow(service, begun, "train", folder, is_quiet=options.quiet)
+        return follow(service, begun, "train", folder, is_quiet=options.quiet, out=out)
 
 
 def asked(options: argparse.Namespace) -> TrainingRequest:

@@ -4,7 +4,8 @@ import argparse
 from typing import Any
 
 from studio.domain.catalogue import Catalogue
-from studio.domain.training import OPTIMIZER_TITLES, PRESET_TITLES, SCHEDULE_TITLES, TrainingPlan, label
+from studio.domain.training import OPTIMIZER_TITLES, SCHEDULE_TITLES, TrainingPlan, label
+from studio.domain.training_presets import PRESET_TITLES
 
 TRAIN_FLAGS = {
     "folder": ("--data", "FOLDER"),

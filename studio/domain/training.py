@@ -11,13 +11,12 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.distillation import Reach
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.request import short_name
+from studio.domain.training_presets import PresetId, usual_training
 
-PresetId = Literal["fast", "balanced", "high_quality"]
 OptimizerId = Literal["adamw", "adamw8bit", "prodigy"]
 ScheduleId = Literal["constant", "cosine", "linear", "restarts"]
 CropId = Literal["centre", "buckets"]
 
-PRESET_TITLES: Mapping[PresetId, str] = {"fast": "Fast", "balanced": "Balanced", "high_quality": "High quality"}
 SCHEDULE_TITLES: Mapping[ScheduleId, str] = {
     "constant": "Constant",
     "cosine": "Cosine: falls to nothing",
@@ -31,7 +30,7 @@ OPTIMIZER_TITLES: Mapping[OptimizerId, str] = {
 }
 OPTIMIZER_PACKAGES: Mapping[OptimizerId, str] = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 """What must be installed for it."""
-LEAST_FOR_VALIDATION = 8
+LEAST_FOR_VALIDATION = 20
 """Pictures from which on some are held out: of fewer, each is worth more learnt from."""
 POCKET_PRIOR, LARGE_PRIOR = 96, 200
 """Pictures of what it knew, where they are wanted and nobody says how many."""
@@ -155,7 +154,7 @@ ValidationShare = Annotated[
         ge=0,
         le=0.5,
         title="Share of pictures held out",
-        description="Their loss tells when it begins to learn by heart. Only from 8 pictures on.",
+        description="Their loss tells when it begins to learn by heart. Only from 20 pictures on.",
     ),
 ]
 Patience = Annotated[
@@ -218,7 +217,7 @@ class TrainingRequest(_Frozen):
     num_prior: NumPrior | None = None
     prior_prompts: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
     """Of what the model knew, such as `a photo of a dog`; a pocket model needs none."""
-    prior_weight: PriorWeight = 1.0
+    prior_weight: PriorWeight | None = None
     validation_share: ValidationShare = 0.1
     patience: Patience = 0
     look_every: LookEvery | None = None
@@ -351,49 +350,10 @@ def _prior(request: TrainingRequest, checkpoint: Checkpoint) -> int:
 
 
 def training_look_every(num_steps: int) -> int:
-    """How often to look at a training of so many steps: ten times."""
-    return max(5, min(1000, math.ceil(num_steps / 10)))
+    """How often to look at a training of so many steps: some eight times."""
+    return max(5, min(1000, math.ceil(num_steps / 8)))
 
 
 def label(field: str) -> str:
     """The short name of a field as people say it."""
     return short_name(TrainingPlan, field)
-
-
-_LARGE_STEPS: Mapping[PresetId, tuple[int, int, int]] = {
-    "fast": (60, 300, 1000),
-    "balanced": (100, 500, 2000),
-    "high_quality": (150, 800, 4000),
-}
-"""Steps for each picture, at least, at most."""
-_POCKET_STEPS: Mapping[PresetId, int] = {"fast": 300, "balanced": 600, "high_quality": 1500}
-_RANKS: Mapping[PresetId, int] = {"fast": 8, "balanced": 16, "high_quality": 32}
-
-
-def usual_training(checkpoint: Checkpoint, preset: PresetId = "balanced", num_pictures: int = 0) -> dict[str, Any]:
-    """What is taken where nothing else is asked. Miniatures learn at rates that large models would not survive."""
-    per_picture, least, most = _LARGE_STEPS[preset]
-    is_sdxl = checkpoint.family == "sdxl"
-    large = {
-        "num_steps": min(max(per_picture * num_pictures, least), most),
-        "batch_size": 1,
-        "accumulation": 4 if is_sdxl else 1,
-        "reach": "attention" if preset == "fast" else "attention_and_feed_forward",
-        "learning_rate": 1e-4,
-        "schedule": "constant" if preset == "fast" else "cosine",
-    }
-    pocket = {
-        "num_steps": _POCKET_STEPS[preset],
-        "batch_size": 8,
-        "accumulation": 1,
-        "reach": "all",
-        "learning_rate": 1e-3,
-        "schedule": "cosine",
-    }
-    return {
-        **(pocket if checkpoint.is_pocket else large),
-        "rank": _RANKS[preset],
-        "text_learning_rate": 0.0,
-        "size": checkpoint.native_size,
-        "guidance_scale": max(1.0, checkpoint.default_guidance),
-    }

@@ -349,8 +349,8 @@ def test_ended_jobs_are_told_from_the_ledger_after_a_restart(runner: JobRunner, 
         return {"n": 1}
 
     done = run(runner, draw)
-    cancelled = runner.submit("work", {})
     runner.stop(LONG)
+    cancelled = runner.submit("work", {})
     cancelled.cancel()
     waiting = runner.submit("work", {})
     later = JobRunner(Ledger(url))

@@ -14,6 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from engines.base import Engine
+from engines.pocket.novel import novel_trials
+from engines.pocket.world import render
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import DatasetError, InvalidRequest
 from studio.domain.events import Cancelled, Failed, Finished
@@ -21,6 +23,7 @@ from studio.domain.run_events import Settled
 from studio.domain.run_files import EXPORTS, SAMPLES, control_name, sample_name
 from studio.domain.tensors import read_header
 from studio.domain.training import (
+    LEAST_FOR_VALIDATION,
     TrainingPlan,
     TrainingRequest,
     parse_training,
@@ -68,9 +71,25 @@ def when(run: Run[TrainingPlan], studio: Services, is_reached: Callable[[Run[Tra
 
 
 @pytest.fixture(scope="module")
-def finished(studio: Services) -> Run[TrainingPlan]:
-    """A run that nobody disturbed; words learn, too, and inputs drop out at random."""
-    return ended(studio, quick("Undisturbed", text_learning_rate=5e-4, dropout=0.1))
+def enough(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So many pictures that some are held out."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for index, trial in enumerate(novel_trials(LEAST_FOR_VALIDATION, 1)):
+        render(trial.scene, trial.seed, 128).save(folder / f"{index:02d}.png")
+        (folder / f"{index:02d}.txt").write_text(trial.prompt)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(enough: Path) -> dict[str, object]:
+    """What the undisturbed run is asked: words learn, too, and inputs drop out at random."""
+    return {"folder": str(enough), "text_learning_rate": 5e-4, "dropout": 0.1}
+
+
+@pytest.fixture(scope="module")
+def finished(studio: Services, whole: dict[str, object]) -> Run[TrainingPlan]:
+    """A run that nobody disturbed."""
+    return ended(studio, quick("Undisturbed", **whole))
 
 
 def test_a_run_leaves_an_adapter_with_a_card(studio: Services, finished: Run[TrainingPlan]) -> None:
@@ -81,10 +100,10 @@ def test_a_run_leaves_an_adapter_with_a_card(studio: Services, finished: Run[Tra
     assert last.images_s and last.memory_mb and last.rate is not None
     (entry,) = [each for each in studio.adapters.store.entries() if each.id == finished.record.adapter_id]
     assert entry.title == "Undisturbed" and entry.trigger_words == ("sks",)
-    assert "16 pictures with pocket-sd15" in entry.card.notes
+    assert "20 pictures with pocket-sd15" in entry.card.notes
     metadata = read_header(finished.folder / EXPORTS["kohya"]).metadata
     assert metadata["ss_base_model_version"] == "sd_v1" and metadata["modelspec.trigger_phrase"] == "sks"
-    assert metadata["ss_num_train_images"] == "14" and "sks" in metadata["ss_tag_frequency"]
+    assert metadata["ss_num_train_images"] == "18" and "sks" in metadata["ss_tag_frequency"]
     verdict = studio.adapters.verdict(entry.id, studio.catalogue.checkpoint("pocket-sd15"))
     assert verdict.is_ok
 
@@ -109,7 +128,11 @@ def test_its_adapter_changes_pictures_of_the_studio(studio: Services, finished: 
 
 @pytest.mark.parametrize("moments", [[0], [3, 8], [5, 11]], ids=str)
 def test_a_run_that_is_killed_ends_with_the_same_numbers(
-    studio: Services, finished: Run[TrainingPlan], monkeypatch: pytest.MonkeyPatch, moments: list[int]
+    studio: Services,
+    finished: Run[TrainingPlan],
+    whole: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    moments: list[int],
 ) -> None:
     pids: list[int] = []
     begin = TrainingProcess.__init__
@@ -119,7 +142,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(
         pids.append(self.pid)
 
     monkeypatch.setattr(TrainingProcess, "__init__", noted)
-    run = studio.training.submit(quick(f"Killed at {moments}", text_learning_rate=5e-4, dropout=0.1))
+    run = studio.training.submit(quick(f"Killed at {moments}", **whole))
     for count, moment in enumerate(moments, start=1):
         when(run, studio, lambda each, count=count, moment=moment: len(pids) == count and each.step >= moment)
         os.kill(pids[-1], signal.SIGKILL)
@@ -128,8 +151,8 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(
     assert len(pids) == len(moments) + 1
     again = studio.training.run_of(run.id)
     for name in EXPORTS.values():
-        whole, killed = (load_file(each.folder / name) for each in (finished, again))
-        assert whole.keys() == killed.keys() and all(torch.equal(whole[key], killed[key]) for key in whole)
+        wanted, killed = (load_file(each.folder / name) for each in (finished, again))
+        assert wanted.keys() == killed.keys() and all(torch.equal(wanted[key], killed[key]) for key in wanted)
     assert [look.model_dump() for look in again.looked] == [look.model_dump() for look in finished.looked]
 
 
@@ -151,10 +174,9 @@ def test_a_run_that_is_stopped_keeps_its_best_and_goes_on(studio: Services) -> N
     assert {entry.id for entry in studio.adapters.store.entries()} == before  # in place of the earlier one
 
 
-def test_it_ends_early_when_it_gets_no_better(studio: Services) -> None:
-    run = ended(
-        studio, quick("Settled", num_steps=500, patience=2, learning_rate=1e-6, num_prior=0, schedule="constant")
-    )
+def test_it_ends_early_when_it_gets_no_better(studio: Services, enough: Path) -> None:
+    slow = {"folder": str(enough), "learning_rate": 1e-6, "schedule": "constant", "num_prior": 0}
+    run = ended(studio, quick("Settled", num_steps=500, patience=2, **slow))
     assert run.is_done and run.step < 500
     assert any(isinstance(event, Settled) and event.step == run.step for event in run.events)
     with pytest.raises(InvalidRequest, match="is done"):
@@ -179,7 +201,7 @@ def test_pictures_without_words_of_other_forms_teach_as_well(studio: Services, t
     assert run.plan.num_pictures == 4 and run.plan.num_held_out == 0
     assert run.looked[-1].validation is None and run.looked[-1].prompts == ("sks",)
     sizes = {tuple(torch.load(path, weights_only=True)["latents"].shape) for path in cached(studio, "latents")}
-    assert {(4, 12, 24), (4, 24, 12), (4, 16, 16)} <= sizes
+    assert {(4, 12, 20), (4, 20, 12), (4, 16, 16)} <= sizes
 
 
 def cached(studio: Services, kind: str) -> list[Path]:
@@ -238,9 +260,9 @@ def test_presets_go_from_quick_to_thorough(catalogue: Catalogue) -> None:
         for checkpoint in ("pocket-sd15", "sd15", "sdxl")
         for preset in ("fast", "balanced", "high_quality")
     ]
+    assert [plan.rank for plan in plans[3:6]] == [8, 16, 32]
     for family in (plans[:3], plans[3:6], plans[6:]):
         assert [plan.num_steps for plan in family] == sorted({plan.num_steps for plan in family})
-        assert [plan.rank for plan in family] == [8, 16, 32]
         assert all(plan.alpha == plan.rank for plan in family)
 
 
@@ -250,13 +272,16 @@ def test_the_command_line_trains_by_a_file_and_flags_go_over_it(cli: Cli, tmp_pa
     config.write_text(
         'name = "From a file"\nfolder = "pictures"\nnum_steps = 400\nrank = 2\nnum_prior = 0\nbatch_size = 2\n'
     )
-    ran = cli("train", "--config", str(config), "--steps", "10", "--look-every", "5", "--out", str(tmp_path / "out"))
-    assert ran.code == 0, ran.err
-    adapter = ran.out.strip()
-    assert (tmp_path / "out" / f"{adapter}.safetensors").is_file()
-    assert (tmp_path / "out" / f"{adapter}-diffusers.safetensors").is_file()
-    assert "Step 10: " in ran.err
-    listed = cli("train", "--list")
-    assert "From a file (pocket-sd15): step 10 of 10, best at step" in listed.out
+    flags = ["--steps", "10", "--look-every", "5", "--out", str(tmp_path / "out")]
+    code, out, err = cli("train", "--config", str(config), *flags)
+    assert (code, out.strip()) == (0, "From a file"), err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "From a file-diffusers.safetensors",
+        "From a file.safetensors",
+    ]
+    assert "Step 10: " in err
+    code, out, _ = cli("train", "--list")
+    assert code == 0 and "From a file (pocket-sd15): step 10 of 10, best at step" in out
     config.write_text("colour = 1")
-    assert cli("train", "--config", str(config)).code == 2
+    code, _, err = cli("train", "--config", str(config))
+    assert code == 2 and "no setting 'colour'" in err

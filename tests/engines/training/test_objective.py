@@ -43,39 +43,29 @@ def test_noise_levels_are_weighed_as_in_the_examples_of_diffusers(prediction_typ
     expected = torch.stack([snr, 5.0 * torch.ones_like(snr)], dim=1).min(dim=1)[0] / divisor
     weights = SCHEDULE.snr_weights(prediction_type, 5.0)[TIMES]
     torch.testing.assert_close(weights, expected, atol=1e-5, rtol=1e-4)
-    told: list[Tensor] = []
-
-    def wrong_by_one(noisy: Tensor, at: Tensor) -> Tensor:
-        told.append(at)
-        return torch.ones_like(noisy)
-
-    generator = torch.Generator().manual_seed(3)
-    loss = objective(prediction_type, snr_gamma=5.0).preservation(wrong_by_one, CLEAN, generator)
-    torch.testing.assert_close(loss, SCHEDULE.snr_weights(prediction_type, 5.0)[told[0]].mean())
+    asked = objective(prediction_type).question(CLEAN, torch.Generator().manual_seed(3))
+    expected = SCHEDULE.snr_weights(prediction_type, 5.0)[asked.timesteps].mean()
+    torch.testing.assert_close(objective(prediction_type).loss(asked.wanted + 1, asked), expected)
+    zeros = torch.zeros_like(CLEAN)
+    torch.testing.assert_close(objective(prediction_type).preservation(zeros + 1, zeros, asked), expected)
+    assert float(objective(prediction_type, snr_gamma=0.0).loss(asked.wanted + 1, asked)) == pytest.approx(1.0)
 
 
 def test_offset_noise_moves_whole_channels() -> None:
-    noises: list[Tensor] = []
-
-    def keep(noisy: Tensor, at: Tensor) -> Tensor:
-        alpha, sigma = SCHEDULE.alpha_sigma(at, noisy)
-        noises.append((noisy - alpha * CLEAN) / sigma)
-        return torch.zeros_like(noisy)
-
-    for offset in (0.0, 1.0):
-        objective("epsilon", noise_offset=offset).loss(keep, CLEAN, torch.Generator().manual_seed(4))
+    noises = [
+        objective("epsilon", noise_offset=offset).question(CLEAN, torch.Generator().manual_seed(4)).wanted
+        for offset in (0.0, 1.0)
+    ]
     moved = (noises[1] - noises[0]).flatten(2)
     assert moved.std(dim=2).max() < 1e-3 and moved.mean(dim=2).std() > 0.5
 
 
-def test_the_right_answer_has_no_loss_and_the_timesteps_cover_the_schedule() -> None:
-    times: list[Tensor] = []
-
-    def right(noisy: Tensor, at: Tensor) -> Tensor:
-        times.append(at)
-        alpha, sigma = SCHEDULE.alpha_sigma(at, noisy)
-        return (noisy - alpha * CLEAN) / sigma
-
-    loss = objective("epsilon").loss(right, CLEAN, torch.Generator().manual_seed(5))
-    assert loss < 1e-6
-    assert sorted(int(each) * 6 // 1000 for each in times[0]) == [0, 1, 2, 3, 4, 5]
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_what_is_wanted_gives_the_picture_back_and_the_timesteps_cover_the_schedule(
+    prediction_type: PredictionType,
+) -> None:
+    asked = objective(prediction_type).question(CLEAN, torch.Generator().manual_seed(5))
+    clean = SCHEDULE.clean_from(*asked.asked[:1], asked.wanted, asked.timesteps, prediction_type)
+    torch.testing.assert_close(clean, CLEAN, atol=1e-3, rtol=1e-3)
+    assert sorted(int(each) * 6 // 1000 for each in asked.timesteps) == [0, 1, 2, 3, 4, 5]
+    assert objective(prediction_type).loss(asked.wanted, asked) == 0
