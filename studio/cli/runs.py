@@ -65,12 +65,11 @@ def _follow(service: RunService[Any], job: Job, run_id: str, reporter: Silent) -
 def _watch(service: RunService[Any], job: Job, run_id: str, reporter: Silent) -> Event | None:
     event, looked = None, -1
     for event in job.events(previews=False):
-        if not isinstance(event, Progress):
-            continue
-        told = "" if event.eta_s is None else f", {duration(event.eta_s)} left"
-        what = "picture" if event.phase == PREPARING else "step"
-        reporter.progress(f"{what} {event.step} of {event.total}{told}", event.step / max(1, event.total))
-        for look in service.run_of(run_id).looked:
+        if isinstance(event, Progress):
+            told = "" if event.eta_s is None else f", {duration(event.eta_s)} left"
+            what = "picture" if event.phase == PREPARING else "step"
+            reporter.progress(f"{what} {event.step} of {event.total}{told}", event.step / max(1, event.total))
+        for look in service.run_of(run_id).looked:  # after its last word, too
             if look.step > looked:
                 looked = look.step
                 reporter.note(f"Step {look.step}: {look.words}.")
