@@ -14,6 +14,7 @@ from studio.domain.training import TrainingPlan, parse_training
 from studio.runs import Run
 from studio.services import Services
 from tabs import controls, run_views, train_views
+from tabs.flash import lines_of
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.pictures import PicturesPanel, build_pictures_panel
@@ -179,8 +180,7 @@ class TrainTab:
 
     def _asked(self, data: Mapping[Component, Any]) -> Any:
         values = self.form.values(data)
-        prompts = str(values.pop("sample_prompts", "") or "").splitlines()
-        values["sample_prompts"] = tuple(line.strip() for line in prompts if line.strip())
+        values |= {field: tuple(lines_of(values.get(field))) for field in ("sample_prompts", "prior_prompts")}
         folder = str(values.get("folder") or "").strip()
         values["folder"] = str(Path(folder).expanduser()) if folder else ""
         values["trigger"] = str(values.get("trigger") or "").strip()
@@ -210,7 +210,7 @@ class TrainTab:
 
 
 _SUITED = ("num_steps", "batch_size", "accumulation", "rank", "alpha", "learning_rate", "text_learning_rate",
-           "size", "reach", "schedule", "look_every")  # fmt: skip
+           "size", "reach", "schedule", "look_every", "num_prior", "prior_weight")  # fmt: skip
 """Fields that follow the model and the preset."""
 
 _WHAT = (

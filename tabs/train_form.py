@@ -8,6 +8,7 @@ from gradio.components import Component
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.training import (
     OPTIMIZER_TITLES,
+    POCKET_PRIOR,
     SCHEDULE_TITLES,
     TrainingPlan,
     TrainingRequest,
@@ -49,7 +50,12 @@ _CROPS = [("Buckets: pictures keep their form", "buckets"), ("The middle, as a s
 def usual_values(checkpoint: Checkpoint, preset: PresetId = "balanced", num_pictures: int = 0) -> dict[str, Any]:
     """What the form holds where nothing else is asked."""
     values = usual_training(checkpoint, preset, num_pictures)
-    return {**values, "alpha": float(values["rank"]), "look_every": training_look_every(int(values["num_steps"]))}
+    return {
+        **values,
+        "alpha": float(values["rank"]),
+        "look_every": training_look_every(int(values["num_steps"])),
+        "num_prior": POCKET_PRIOR if checkpoint.is_pocket else 0,  # an empty number would arrive as 0
+    }
 
 
 def build_what(catalogue: Catalogue) -> dict[str, Component]:
@@ -96,6 +102,10 @@ def build_how(checkpoint: Checkpoint) -> dict[str, Component]:
         fields["shuffle_tags"] = gr.Checkbox(
             label="Captions are tags: in another order each time", elem_id="train-shuffle-tags"
         )
+        fields["prior_prompts"] = gr.Textbox(
+            label="What it knew, one prompt a line", lines=1, max_lines=4, elem_id="train-prior-prompts",
+            info="Such as a photo of a dog, where you teach it yours. Pocket models need none.",
+        )  # fmt: skip
         fields["sample_prompts"] = gr.Textbox(
             label="Sample prompts, one a line", lines=2, max_lines=4, elem_id="train-sample-prompts",
             info="Up to four. Without, captions of the pictures.",

@@ -125,6 +125,15 @@ def wait_until_ready(page: "playwright.Page") -> None:
     page.wait_for_selector("body[data-ready='1']")
 
 
+def open_tab(page: "playwright.Page", name: str) -> None:
+    """Go to a tab, wherever a narrow page keeps it."""
+    tab = page.get_by_role("tab", name=name)
+    if not tab.is_visible():
+        page.locator(".overflow-menu > button").click()
+        tab = page.locator(".overflow-dropdown").get_by_text(name)
+    tab.click()
+
+
 @pytest.fixture(scope="session")
 def axe() -> str:
     """axe-core's script, fetched once through npm into a folder that git ignores."""

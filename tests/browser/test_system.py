@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, open_tab
 from tests.engines.test_soundness import copy_of_pocket
 
 pytestmark = pytest.mark.browser
@@ -13,7 +13,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 
 def test_a_checkpoint_picked_by_its_path_can_be_chosen_at_once(open_page: Open, tmp_path: Path) -> None:
     page = open_page(width=390)
-    page.get_by_role("tab", name="System").click()
+    open_tab(page, "System")
     field, note = page.get_by_label("Path of a checkpoint on this machine"), page.locator("#model-add-note")
     field.fill(str(tmp_path / "nothing"))
     field.press("Enter")

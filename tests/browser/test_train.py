@@ -4,21 +4,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from studio.settings import PROJECT_ROOT
-from tests.browser.conftest import Open, Server, serious, wait_until_ready
+from tests.browser.conftest import Open, Server, open_tab, serious, wait_until_ready
 
 pytestmark = pytest.mark.browser
 
 PATIENCE_MS = 120_000
 CRESCENTS = PROJECT_ROOT / "examples" / "crescents"
 NUMBERS = {"num-steps": "400", "batch-size": "2", "rank": "2", "look-every": "5", "num-prior": "0"}
-
-
-def unfold(page: Page) -> None:
-    tab = page.get_by_role("tab", name="Train LoRA")
-    if not tab.is_visible():
-        page.locator(".overflow-menu > button").click()
-        tab = page.locator(".overflow-dropdown").get_by_text("Train LoRA")
-    tab.click()
 
 
 def begin(page: Page, name: str) -> None:
@@ -31,7 +23,7 @@ def begin(page: Page, name: str) -> None:
 
 
 def test_pictures_are_dropped_in_learnt_and_called_in_generate(page: Page, server: Server) -> None:
-    unfold(page)
+    open_tab(page, "Train LoRA")
     page.locator("#train-files input[type=file]").set_input_files(sorted(CRESCENTS.iterdir()))
     expect(page.locator("#train-pictures")).to_contain_text("16 pictures: 16 can be used")
     expect(page.locator("#train-plan")).to_contain_text("16 pictures. ")
@@ -41,7 +33,7 @@ def test_pictures_are_dropped_in_learnt_and_called_in_generate(page: Page, serve
     expect(page.locator("#train-samples thead th")).to_have_count(3, timeout=PATIENCE_MS)
     page.reload()
     wait_until_ready(page)
-    unfold(page)
+    open_tab(page, "Train LoRA")
     expect(page.locator("#train-samples .matrix-line")).to_contain_text("Best so far", timeout=PATIENCE_MS)
     page.locator("#train-stop").click()
     expect(page.locator("#train-samples .matrix-line")).to_contain_text("Stopped at step", timeout=PATIENCE_MS)
@@ -55,7 +47,7 @@ def test_pictures_are_dropped_in_learnt_and_called_in_generate(page: Page, serve
 
 def test_what_is_missing_is_said_next_to_the_button(open_page: Open) -> None:
     page = open_page(width=390)
-    unfold(page)
+    open_tab(page, "Train LoRA")
     begin(page, "Nothing")
     expect(page.locator("#train-error")).to_contain_text("nothing to learn from")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -64,7 +56,7 @@ def test_what_is_missing_is_said_next_to_the_button(open_page: Open) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_serious(open_page: Open, axe: str, dark: bool) -> None:
     page = open_page(dark=dark)
-    unfold(page)
+    open_tab(page, "Train LoRA")
     page.locator("#train-more button.label-wrap").click()
     page.mouse.move(0, 0)
     assert serious(page, axe) == []
