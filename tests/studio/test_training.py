@@ -38,7 +38,7 @@ from tests.studio.conftest import Cli
 
 CRESCENTS = PROJECT_ROOT / "examples" / "crescents"
 QUICK: dict[str, Any] = {
-    "folder": str(CRESCENTS), "num_steps": 12, "batch_size": 2, "rank": 2, "look_every": 5, "num_prior": 8,
+    "folder": str(CRESCENTS), "num_steps": 10, "batch_size": 2, "rank": 2, "look_every": 10, "num_prior": 8,
     "trigger": "sks",
 }  # fmt: skip
 PATIENCE_S = 240
@@ -83,7 +83,7 @@ def enough(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(enough: Path) -> dict[str, object]:
     """What the undisturbed run is asked: words learn, too, and inputs drop out at random."""
-    return {"folder": str(enough), "text_learning_rate": 5e-4, "dropout": 0.1}
+    return {"folder": str(enough), "num_steps": 12, "look_every": 5, "text_learning_rate": 5e-4, "dropout": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(
 
 def test_a_run_that_is_stopped_keeps_its_best_and_goes_on(studio: Services) -> None:
     service = studio.training
-    run = service.submit(quick("Stopped", num_steps=400, num_prior=0))
+    run = service.submit(quick("Stopped", num_steps=400, look_every=5, num_prior=0))
     when(run, studio, lambda each: len(each.looked) > 1 and each.step > 5)
     service.stop(run.id)
     job = service.job_of(run)
@@ -176,7 +176,7 @@ def test_a_run_that_is_stopped_keeps_its_best_and_goes_on(studio: Services) -> N
 
 def test_it_ends_early_when_it_gets_no_better(studio: Services, enough: Path) -> None:
     slow = {"folder": str(enough), "learning_rate": 1e-6, "schedule": "constant", "num_prior": 0}
-    run = ended(studio, quick("Settled", num_steps=500, patience=2, **slow))
+    run = ended(studio, quick("Settled", num_steps=500, look_every=5, patience=2, **slow))
     assert run.is_done and run.step < 500
     assert any(isinstance(event, Settled) and event.step == run.step for event in run.events)
     with pytest.raises(InvalidRequest, match="is done"):
@@ -184,7 +184,7 @@ def test_it_ends_early_when_it_gets_no_better(studio: Services, enough: Path) ->
 
 
 def test_numbers_that_run_over_end_the_run_and_what_was_best_is_kept(studio: Services) -> None:
-    run = studio.training.submit(quick("Wild", learning_rate=1.0, num_steps=60, num_prior=0, schedule="constant"))
+    run = studio.training.submit(quick("Wild", learning_rate=1.0, num_steps=20, num_prior=0, schedule="constant"))
     job = studio.training.job_of(run)
     last = job.wait(timeout=PATIENCE_S) if job else None
     if isinstance(last, Failed):  # else it survived, and its looks say how well
