@@ -1,7 +1,7 @@
 """What becomes of a prompt, kept: its conditioning for the next picture, its keys and values for the next step."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,17 +27,19 @@ class Conditioning:
 
 
 class PromptCache:
-    """Conditionings of one pipeline's last prompts, `capacity` of them. Its text encoders must stay as they are."""
+    """Conditionings of one pipeline's last prompts, `capacity` of them, as `read` (`read_prompt`) gives them. Its text
+    encoders must stay as they are."""
 
-    def __init__(self, capacity: int = _CAPACITY) -> None:
+    def __init__(self, capacity: int = _CAPACITY, read: Callable[[Any, str, bool], Conditioning] | None = None) -> None:
         self._capacity = capacity
+        self._read = read or read_prompt
         self._kept: OrderedDict[tuple[str, bool], Conditioning] = OrderedDict()
 
     def read(self, pipeline: Any, text: str, *, is_negative: bool = False) -> Conditioning:
-        """The conditioning of `text`, or of several, the very one that diffusers' own call computes."""
+        """The conditioning of `text`, the very one that diffusers' own call computes."""
         key = (text, is_negative)
         if key not in self._kept:
-            self._kept[key] = read_prompt(pipeline, text, is_negative)
+            self._kept[key] = self._read(pipeline, text, is_negative)
             if len(self._kept) > self._capacity:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -53,8 +55,14 @@ def call_arguments(prompt: Conditioning, negative: Conditioning | None) -> dict[
     return arguments
 
 
+def joined(read: Sequence[Conditioning]) -> Conditioning:
+    """Several texts as one batch."""
+    pooled = [each.pooled for each in read if each.pooled is not None]
+    return Conditioning(embeds=torch.cat([each.embeds for each in read]), pooled=torch.cat(pooled) if pooled else None)
+
+
 def read_prompt(pipeline: Any, text: str | list[str], is_negative: bool) -> Conditioning:
-    """The conditioning of `text`, the very one that diffusers' own call computes; with gradients where they are on."""
+    """The conditioning of `text`, or of several: what diffusers' own call computes, with gradients where they are."""
     read = pipeline.encode_prompt(
         text, device=execution_device(pipeline), num_images_per_prompt=1, do_classifier_free_guidance=False
     )

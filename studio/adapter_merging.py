@@ -10,21 +10,13 @@ from lora_registry.formats import read_adapter
 from lora_registry.merging import LowRanks, Share, merged
 from lora_registry.store import AdapterStore, Added
 from lora_registry.unfitted import check_written, load_unfitted
-from studio.domain.adapter import FAMILY_TITLES, Adapter, AdapterEntry, FamilyId
+from studio.domain.adapter import FAMILY_TITLES, Adapter, AdapterEntry, FamilyId, stated_base
 from studio.domain.errors import CorruptModel, Incompatible, InvalidRequest
 from studio.domain.merging import DENSITY, MERGE_KEY, MajoritySign, MergeMethod, MergeRequest, parse_merge
 from studio.files import storage_errors
 
 _MAX_WORDS = 50
 """As many as a card holds."""
-_BASE_VERSIONS: dict[FamilyId, str] = {"sd15": "sd_v1", "sd21": "sd_v2", "sdxl": "sdxl_base_v1-0"}
-"""As kohya's scripts spell them."""
-_ARCHITECTURES: dict[FamilyId, str] = {
-    "sd15": "stable-diffusion-v1/lora",
-    "sd21": "stable-diffusion-v2-512/lora",
-    "sdxl": "stable-diffusion-xl-v1-base/lora",
-}
-"""As ModelSpec spells them; of SD 2.1 the one that says nothing of velocity."""
 _STATED_ALIKE = (
     "modelspec.architecture",
     "modelspec.prediction_type",
@@ -149,7 +141,7 @@ def _metadata(
     made_by = request.model_dump(include={"method", "rank", "density", "majority_sign", "seed"}, exclude_none=True)
     stated = [_adapter(entry).metadata for entry in entries]
     licences = dict.fromkeys(text for each in stated if (text := each.get("modelspec.license")))
-    known = {} if family is None else _of_family(family)
+    known = {} if family is None else stated_base(family, is_v=False)
     return {
         **known,
         **{key: text for key in _STATED_ALIKE if (text := _said_by_all(stated, key))},
@@ -168,15 +160,6 @@ def _metadata(
 def _said_by_all(stated: Sequence[Mapping[str, str]], key: str) -> str | None:
     texts = {each.get(key) for each in stated}
     return texts.pop() if len(texts) == 1 else None
-
-
-def _of_family(family: FamilyId) -> dict[str, str]:
-    implementation = "https://github.com/Stability-AI/generative-models" if family == "sdxl" else "diffusers"
-    return {
-        "modelspec.architecture": _ARCHITECTURES[family],
-        "modelspec.implementation": implementation,
-        "ss_base_model_version": _BASE_VERSIONS[family],
-    }
 
 
 def _ranks(changes: LowRanks) -> dict[str, str]:

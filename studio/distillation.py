@@ -1,20 +1,16 @@
 """Distillation in the background: its adapters are offered as accelerators at once."""
 
-import logging
 from pathlib import Path
 
 from studio.dataset_files import read_dataset
 from studio.domain.catalogue import Catalogue
 from studio.domain.distillation import DistillationPlan, DistillationRequest, resolve_distillation
-from studio.domain.errors import NotFound
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
 from studio.own_accelerators import OwnAccelerators
 from studio.run_service import RunService
 from studio.runs import Run
 from studio.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 class DistillationService(RunService[DistillationPlan]):
@@ -53,16 +49,8 @@ class DistillationService(RunService[DistillationPlan]):
             plan = plan.model_copy(update={"num_pictures": len(found.items)})
         return self._begin(plan, visitor)
 
-    def _land(self, run: Run[DistillationPlan]) -> str:
-        """Offer the run's best adapter, in place of one that it left before; "" where it has none yet."""
-        path = run.export("kohya")
-        if path is None:
-            return ""
-        if before := run.record.accelerator_id:
-            try:
-                self._own_accelerators.remove(before)
-            except NotFound:
-                logger.info("accelerator %s of run %s was deleted", before, run.id)
-        row = self._own_accelerators.add(path, run.plan.name)
-        self.runs.keep(run, run.record.model_copy(update={"accelerator_id": row.id}))
-        return row.id
+    def _offer(self, run: Run[DistillationPlan], path: Path) -> str:
+        return self._own_accelerators.add(path, run.plan.name).id
+
+    def _withdraw(self, product_id: str) -> None:
+        self._own_accelerators.remove(product_id)

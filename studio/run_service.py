@@ -3,6 +3,7 @@
 import logging
 import time
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar, Generic
 
 from studio.domain.errors import InvalidRequest, JobCancelled, NotFound, TrainingFailed
@@ -28,7 +29,7 @@ class RunService(ABC, Generic[PlanT]):
 
     KIND: ClassVar[str]
     PRODUCT: ClassVar[str]
-    """What comes of its runs, as their summary calls it."""
+    """What comes of its runs, as their summary and, with `_id`, their record call it."""
 
     def __init__(
         self, plan_type: type[PlanT], trainer: JobRunner, ledger: Ledger, settings: Settings, drawing_queue: str
@@ -41,8 +42,12 @@ class RunService(ABC, Generic[PlanT]):
         trainer.register(self.KIND, self.work)
 
     @abstractmethod
-    def _land(self, run: Run[PlanT]) -> str:
-        """Offer what is best of `run`, in place of what it left before; its id, "" where there is nothing yet."""
+    def _offer(self, run: Run[PlanT], path: Path) -> str:
+        """Offer the adapter at `path`, the best of `run`; its id."""
+
+    @abstractmethod
+    def _withdraw(self, product_id: str) -> None:
+        """Offer an earlier one no longer; raises NotFound where it was deleted."""
 
     def go_on(self, run_id: str, visitor: str | None = None) -> Run[PlanT]:
         """Take up a run of `visitor` (None: of anybody) that was stopped or failed where it was saved last.
@@ -158,6 +163,20 @@ class RunService(ABC, Generic[PlanT]):
         record = run.record.model_copy(update={"job_id": job.id})
         self.runs.keep(run, record)
         return self.runs.get(run.id)
+
+    def _land(self, run: Run[PlanT]) -> str:
+        """Offer what is best of `run`, in place of what it left before; its id, "" where there is nothing yet."""
+        path = run.export("kohya")
+        if path is None:
+            return ""
+        if before := run.record.product_id:
+            try:
+                self._withdraw(before)
+            except NotFound:
+                logger.info("%s %s of run %s was deleted", self.PRODUCT, before, run.id)
+        made = self._offer(run, path)
+        self.runs.keep(run, run.record.model_copy(update={f"{self.PRODUCT}_id": made}))
+        return made
 
 
 def _tell(job: Job, step: int, total: int, phase: str, eta_s: float | None = None) -> None:

@@ -1,6 +1,5 @@
 """Training LoRAs in the background: what comes of a run is an adapter like any other."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,15 +7,15 @@ from lora_registry.store import AdapterStore
 from studio.dataset_import import Imported, import_files, import_zip
 from studio.dataset_scan import scan
 from studio.domain.catalogue import Catalogue
-from studio.domain.errors import DatasetError, InvalidRequest, NotFound
+from studio.domain.datasets import Scan, Verdict
+from studio.domain.errors import DatasetError, InvalidRequest
+from studio.domain.stamps import FileStamp, file_stamp
 from studio.domain.training import TrainingPlan, TrainingRequest, resolve_training
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
 from studio.run_service import RunService
 from studio.runs import Run
 from studio.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 LEAST_PX = 64
 """Of the shorter side: smaller pictures are left out."""
@@ -30,9 +29,21 @@ def training_items(folder: Path) -> list[tuple[Path, str]]:
         DatasetError: there is no such folder, or nothing in it can be used.
     """
     found = scan(folder, min_size=LEAST_PX)
+    return [(found.folder / verdict.name, verdict.caption) for verdict in _usable(found)]
+
+
+def _usable(found: Scan) -> tuple[Verdict, ...]:
+    """Raises DatasetError where there is nothing."""
     if not found.usable:
-        raise DatasetError(f"Nothing in {folder.name!r} can be learnt from: {found.summary}", "Give other pictures.")
-    return [(found.folder / verdict.name, verdict.caption) for verdict in found.usable]
+        name = found.folder.name
+        raise DatasetError(f"Nothing in {name!r} can be learnt from: {found.summary}", "Give other pictures.")
+    return found.usable
+
+
+def _stamps(folder: Path) -> tuple[FileStamp, ...]:
+    """Of every file that a scan may look at: in the folder, and in those within it."""
+    places = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)))
+    return tuple(file_stamp(path) for path in places if path.is_file())
 
 
 class TrainingService(RunService[TrainingPlan]):
@@ -53,6 +64,7 @@ class TrainingService(RunService[TrainingPlan]):
         super().__init__(TrainingPlan, trainer, ledger, settings, drawing_queue)
         self._catalogue = catalogue
         self._adapters = adapters
+        self._scanned: tuple[tuple[FileStamp, ...], Scan] | None = None
 
     def submit(self, request: TrainingRequest, visitor: str = "local") -> Run[TrainingPlan]:
         """Decide what is open, and begin as soon as no other training runs.
@@ -70,7 +82,18 @@ class TrainingService(RunService[TrainingPlan]):
             raise InvalidRequest(
                 "There is nothing to learn from.", "Give pictures: a folder of them, or an upload.", "folder"
             )
-        return resolve_training(request, self._catalogue, len(training_items(Path(request.folder))))
+        return resolve_training(request, self._catalogue, len(_usable(self.scan(Path(request.folder)))))
+
+    def scan(self, folder: Path) -> Scan:
+        """What there is in `folder`. A page asks again and again: while no file changes, the answer is kept.
+
+        Raises:
+            DatasetError: there is no such folder, it cannot be read, or it holds no pictures.
+        """
+        stamps = _stamps(folder)
+        if self._scanned is None or self._scanned[0] != stamps:
+            self._scanned = stamps, scan(folder, min_size=LEAST_PX)
+        return self._scanned[1]
 
     def take_in(self, paths: Sequence[Path]) -> Imported:
         """Copy uploaded pictures, captions and lists, or what one zip file holds, into a folder of the studio's own.
@@ -85,20 +108,14 @@ class TrainingService(RunService[TrainingPlan]):
             raise DatasetError("A zip file came together with other files.", "Give one zip, or the pictures alone.")
         return import_zip(archives[0], folder) if archives else import_files(paths, folder)
 
-    def _land(self, run: Run[TrainingPlan]) -> str:
-        path = run.export("kohya")
-        if path is None:
-            return ""
-        if before := run.record.adapter_id:
-            try:
-                self._adapters.remove(before)
-            except NotFound:
-                logger.info("adapter %s of run %s was deleted", before, run.id)
+    def _offer(self, run: Run[TrainingPlan], path: Path) -> str:
         entry = self._adapters.add(path, run.plan.name).entry
         best = run.best
         notes = f"Trained on {run.plan.num_pictures} pictures with {run.plan.checkpoint}"
         notes += f"; step {best.step} of {run.plan.num_steps}, {best.words}." if best else "."
         words = (run.plan.trigger,) if run.plan.trigger else ()
         self._adapters.update(entry.id, {"title": run.plan.name, "notes": notes, "trigger_words": words})
-        self.runs.keep(run, run.record.model_copy(update={"adapter_id": entry.id}))
         return entry.id
+
+    def _withdraw(self, product_id: str) -> None:
+        self._adapters.remove(product_id)

@@ -8,16 +8,17 @@ import gradio as gr
 import pandas as pd
 from gradio.components import Component
 
+from studio.distillation import DistillationService
 from studio.domain.catalogue import Checkpoint
 from studio.domain.distillation import OBJECTIVE_TITLES, DistillationPlan, label, look_every, parse_distillation, usual
-from studio.domain.errors import NotFound, StudioError
-from studio.runs import Run
+from studio.domain.errors import StudioError
 from studio.services import Services
 from tabs import controls, distil_views, run_views
 from tabs.flash import FlashTab, able, accelerators_of, lines_of
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.result import build_confirm
+from tabs.run_panel import RunPanel
 from tabs.visitor import build_browser_state, visitor_of
 from tabs.widgets import build_matrix
 
@@ -25,30 +26,17 @@ LOOK_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistilPanel:
-    """What is to be learnt, and how far it is. `run` is the one that shows, kept by the browser."""
+class DistilPanel(RunPanel[DistillationPlan]):
+    """A teacher and what it is taught on, a run that is watched, samples of any of its looks."""
 
-    services: Services
     flash: FlashTab
-    form: Form
-    error: gr.HTML
-    start: gr.Button
-    stop: gr.Button
-    go_on: gr.Button
-    delete: gr.Button
-    confirm: gr.Row
-    yes: gr.Button
-    no: gr.Button
-    runs: gr.Dropdown
     shown: gr.Dropdown
-    samples: gr.HTML
-    losses: gr.LinePlot
     qualities: gr.LinePlot
-    use: gr.Button
-    kohya: gr.Button
-    diffusers: gr.Button
-    timer: gr.Timer
-    run: gr.BrowserState
+
+    @property
+    def service(self) -> DistillationService:
+        """See `RunPanel.service`."""
+        return self.services.distillation
 
     @property
     def results(self) -> list[Component]:
@@ -67,7 +55,7 @@ class DistilPanel:
 
     def on_load(self, run_id: Any, shown: Any) -> Updates:
         """Inputs: what the browser kept, which samples. Outputs: that run, or else the newest, as it stands."""
-        chosen = run_id if self.found(run_id) else self._newest_id()
+        chosen = run_id if self.found(run_id) else self.newest_id()
         return {self.run: chosen, **self.show(chosen, shown)}
 
     def on_model(self, checkpoint_id: str) -> Updates:
@@ -81,41 +69,12 @@ class DistilPanel:
         values["captions"] = tuple(lines_of(values.get("captions")))
         values |= {field: str(values.get(field) or "").strip() for field in ("folder", "dataset")}
         try:
-            run = self.services.distillation.submit(
+            run = self.service.submit(
                 parse_distillation({"name": "", **values}), visitor_of(data[self.flash.token]) or "local"
             )
         except StudioError as error:
             return {self.error: controls.error_html(error.message, error.hint)}
         return self.on_choose(run.id)
-
-    def on_stop(self, run_id: Any) -> Any:
-        """Input: the run. Output: the Stop button."""
-        if run := self.found(run_id):
-            self.services.distillation.stop(run.id)
-        return gr.Button(interactive=False)
-
-    def on_go_on(self, run_id: Any) -> Updates:
-        """Input: the run. Outputs: it goes on, or the error."""
-        try:
-            run = self.services.distillation.go_on(str(run_id or ""))
-        except StudioError as error:
-            return {self.error: controls.error_html(error.message, error.hint)}
-        return {self.error: "", **self.show(run.id, "")}
-
-    def on_delete(self, run_id: Any) -> Updates:
-        """Input: the run. Outputs: the newest of those that are left, or the error."""
-        try:
-            self.services.distillation.delete(str(run_id or ""))
-        except StudioError as error:
-            return {self.error: controls.error_html(error.message, error.hint), self.confirm: gr.Row(visible=False)}
-        return self.on_choose(self._newest_id())
-
-    def on_choose(self, run_id: Any) -> Updates:
-        """Input: the list of runs. Outputs: that one, as it stands."""
-        return {self.run: run_id, self.error: "", self.confirm: gr.Row(visible=False), **self.show(run_id, "")}
-
-    def _newest_id(self) -> str | None:
-        return next((run.id for run in self.services.distillation.runs.of()), None)
 
     def on_look(self, run_id: Any, shown: Any) -> Updates:
         """Inputs: the run, which samples. Outputs: it, as it stands."""
@@ -135,63 +94,37 @@ class DistilPanel:
             form["accelerator"]: accelerators_of(self.services, checkpoint, run.record.accelerator_id),
         }
 
+    def latest(self, run_id: Any) -> Updates:
+        """See `RunPanel.latest`."""
+        return self.show(run_id, "")
+
     def show(self, run_id: Any, shown: Any) -> Updates:
         """The run `run_id` as it stands, with the samples after step `shown` ("": the latest)."""
-        runs = self.services.distillation.runs.of()
-        choices = run_views.run_choices(runs)
         run = self.found(run_id)
         if run is None:
-            return {
-                self.samples: distil_views.samples(None, None, "", None),
-                self.stop: gr.Button(interactive=False),
-                self.runs: gr.Dropdown(choices=choices, value=None, visible=bool(runs)),
-                **{part: gr.update(visible=False) for part in self._of_a_run},
-            }
-        job = self.services.distillation.job_of(run)
-        events = list(job.events(timeout=0, previews=False)) if job else []
-        is_over = job is None or job.is_over
-        line, percent = run_views.standing(run, events)
+            return {self.samples: distil_views.samples(None, None, "", None), **self.nothing(self._of_a_run)}
+        line, percent, controls_of_it = self.standing(run)
         look = next((each for each in run.looked if str(each.step) == shown), run.looked[-1] if run.looked else None)
-        is_made = bool(run.record.accelerator_id)
         return {
-            self.samples: distil_views.samples(run, look, line, None if is_over else percent),
+            **controls_of_it,
+            self.samples: distil_views.samples(run, look, line, percent),
             self.losses: gr.LinePlot(value=pd.DataFrame(run_views.losses(run.trained)), visible=bool(run.trained)),
             self.qualities: gr.LinePlot(
                 value=pd.DataFrame(distil_views.qualities(run.looked)),
                 title=distil_views.quality_title(run.looked),
                 visible=len(run.looked) > 1,
             ),
-            self.stop: gr.Button(interactive=not is_over),
-            self.go_on: gr.Button(visible=is_over and run.step < run.plan.num_steps),
-            self.delete: gr.Button(visible=is_over),
-            self.use: gr.Button(visible=is_made),
-            self.kohya: gr.Button(visible=run.export("kohya") is not None, link=f"runs/{run.id}/kohya.safetensors"),
-            self.diffusers: gr.Button(visible=run.export("peft") is not None, link=f"runs/{run.id}/peft.safetensors"),
-            self.runs: gr.Dropdown(choices=choices, value=run.id, visible=True),
             self.shown: gr.Dropdown(
                 choices=run_views.look_choices(run.looked), value=shown or "", visible=bool(run.looked)
             ),
         }
 
-    def found(self, run_id: Any) -> Run[DistillationPlan] | None:
-        """The run of that id; the panel is built only where the page's visitor owns them all."""
-        try:
-            return self.services.distillation.run_of(str(run_id or ""))
-        except NotFound:
-            return None
-
     def wire(self) -> None:
         """How the parts depend on each other."""
-        chosen = [*self.results, self.error, self.run, self.confirm]
-        self.start.click(guarded(self.on_start), {*self.form.inputs, self.flash.token}, chosen, **FORM)
+        self.start.click(guarded(self.on_start), {*self.form.inputs, self.flash.token}, self.chosen, **FORM)
         numbers = [self.form[field] for field in _NUMBERS]
         self.form["checkpoint"].input(guarded(self.on_model), self.form["checkpoint"], numbers, **QUIET)
-        self.stop.click(guarded(self.on_stop), self.run, self.stop, **QUIET)
-        self.go_on.click(guarded(self.on_go_on), self.run, [*self.results, self.error], **QUIET)
-        self.runs.input(guarded(self.on_choose), self.runs, chosen, **QUIET)
-        self.delete.click(lambda: gr.Row(visible=True), None, self.confirm, **QUIET)
-        self.no.click(lambda: gr.Row(visible=False), None, self.confirm, **QUIET)
-        self.yes.click(guarded(self.on_delete), self.run, chosen, **QUIET)
+        self.wire_run()
         look = [self.run, self.shown]
         self.shown.input(guarded(self.on_look), look, self.results, **QUIET)
         self.timer.tick(guarded(self.on_look), look, self.results, trigger_mode="once", **QUIET)

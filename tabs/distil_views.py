@@ -10,8 +10,6 @@ from studio.runs import Run
 from tabs.widgets import as_json
 
 EMPTY = "What it draws in 2, 4 and 8 steps appears here while it learns, next to the teacher's pictures."
-_POINTS = 150
-_STRANGE_S, _STRANGE_STEPS = 900.0, 300
 
 
 def samples(run: Run[DistillationPlan] | None, look: Looked | None, line: str, percent: float | None) -> str:

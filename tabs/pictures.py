@@ -8,12 +8,10 @@ import gradio as gr
 import pandas as pd
 
 from studio.dataset_captions import replaced, save_captions
-from studio.dataset_scan import scan
 from studio.domain.datasets import Scan
 from studio.domain.errors import StudioError
 from studio.services import Services
 from studio.settings import PROJECT_ROOT
-from studio.training import LEAST_PX
 from tabs import controls, train_views
 from tabs.handlers import QUIET, Updates, guarded
 
@@ -107,7 +105,7 @@ class PicturesPanel:
         if not place:
             return None
         try:
-            return scan(Path(place).expanduser(), min_size=LEAST_PX)
+            return self.services.training.scan(Path(place).expanduser())
         except StudioError as error:
             return error
 

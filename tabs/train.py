@@ -9,16 +9,17 @@ import gradio as gr
 import pandas as pd
 from gradio.components import Component
 
-from studio.domain.errors import InvalidRequest, NotFound, StudioError
+from studio.domain.errors import InvalidRequest, StudioError
 from studio.domain.training import TrainingPlan, parse_training
-from studio.runs import Run
 from studio.services import Services
-from tabs import controls, run_views, train_views
+from studio.training import TrainingService
+from tabs import controls, train_views
 from tabs.flash import lines_of
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.pictures import PicturesPanel, build_pictures_panel
 from tabs.result import build_confirm
+from tabs.run_panel import RunPanel
 from tabs.train_form import build_how, build_what, usual_values
 from tabs.visitor import build_browser_state, visitor_of
 from tabs.widgets import build_matrix
@@ -27,32 +28,19 @@ LOOK_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTab:
-    """What is to be learnt, and how far it is. `run` is the one that shows, kept by the browser."""
+class TrainTab(RunPanel[TrainingPlan]):
+    """Pictures in, a plan that says what it comes to, a run that is watched."""
 
-    services: Services
     token: gr.BrowserState
-    form: Form
     pictures: PicturesPanel
     plan: gr.HTML
-    error: gr.HTML
-    start: gr.Button
-    stop: gr.Button
-    go_on: gr.Button
-    delete: gr.Button
-    confirm: gr.Row
-    yes: gr.Button
-    no: gr.Button
-    runs: gr.Dropdown
-    samples: gr.HTML
     pace: gr.HTML
-    losses: gr.LinePlot
     measures: gr.LinePlot
-    use: gr.Button
-    kohya: gr.Button
-    diffusers: gr.Button
-    timer: gr.Timer
-    run: gr.BrowserState
+
+    @property
+    def service(self) -> TrainingService:
+        """See `RunPanel.service`."""
+        return self.services.training
 
     @property
     def results(self) -> list[Component]:
@@ -66,7 +54,7 @@ class TrainTab:
 
     def on_load(self, run_id: Any) -> Updates:
         """Input: what the browser kept. Outputs: that run, or else the newest, as it stands."""
-        chosen = run_id if self.found(run_id) else self._newest_id()
+        chosen = run_id if self.found(run_id) else self.newest_id()
         return {self.run: chosen, **self.show(chosen)}
 
     def on_usual(self, data: Mapping[Component, Any]) -> Updates:
@@ -82,7 +70,7 @@ class TrainTab:
     def on_plan(self, data: Mapping[Component, Any]) -> Updates:
         """Inputs: the form. Output: what it comes to, or what is wrong with it."""
         try:
-            return {self.plan: controls.note(train_views.plan_words(self.services.training.plan(self._asked(data))))}
+            return {self.plan: controls.note(train_views.plan_words(self.service.plan(self._asked(data))))}
         except InvalidRequest as error:
             is_empty = error.field == "folder"
             return {self.plan: "" if is_empty else controls.warning_html(f"{error.message} {error.hint}")}
@@ -92,36 +80,10 @@ class TrainTab:
     def on_start(self, data: Mapping[Component, Any]) -> Updates:
         """Inputs: form and token. Outputs: the new run, or the error."""
         try:
-            run = self.services.training.submit(self._asked(data), visitor_of(data[self.token]) or "local")
+            run = self.service.submit(self._asked(data), visitor_of(data[self.token]) or "local")
         except StudioError as error:
             return {self.error: controls.error_html(error.message, error.hint)}
         return self.on_choose(run.id)
-
-    def on_stop(self, run_id: Any) -> Any:
-        """Input: the run. Output: the Stop button."""
-        if run := self.found(run_id):
-            self.services.training.stop(run.id)
-        return gr.Button(interactive=False)
-
-    def on_go_on(self, run_id: Any) -> Updates:
-        """Input: the run. Outputs: it goes on, or the error."""
-        try:
-            run = self.services.training.go_on(str(run_id or ""))
-        except StudioError as error:
-            return {self.error: controls.error_html(error.message, error.hint)}
-        return {self.error: "", **self.show(run.id)}
-
-    def on_delete(self, run_id: Any) -> Updates:
-        """Input: the run. Outputs: the newest of those that are left, or the error."""
-        try:
-            self.services.training.delete(str(run_id or ""))
-        except StudioError as error:
-            return {self.error: controls.error_html(error.message, error.hint), self.confirm: gr.Row(visible=False)}
-        return self.on_choose(self._newest_id())
-
-    def on_choose(self, run_id: Any) -> Updates:
-        """Input: the list of runs. Outputs: that one, as it stands."""
-        return {self.run: run_id, self.error: "", self.confirm: gr.Row(visible=False), **self.show(run_id)}
 
     def on_look(self, run_id: Any) -> Updates:
         """Input: the run. Outputs: it, as it stands."""
@@ -139,44 +101,24 @@ class TrainTab:
         shown = run.looked[-1].prompts if run.looked else ()
         return f"{shown[0] if shown else run.plan.trigger or prompt} {tag}".strip(), run.plan.checkpoint
 
+    def latest(self, run_id: Any) -> Updates:
+        """See `RunPanel.latest`."""
+        return self.show(run_id)
+
     def show(self, run_id: Any) -> Updates:
         """The run `run_id` as it stands."""
-        runs = self.services.training.runs.of()
-        choices = run_views.run_choices(runs)
         run = self.found(run_id)
         if run is None:
-            return {
-                self.samples: train_views.samples(None, "", None),
-                self.pace: "",
-                self.stop: gr.Button(interactive=False),
-                self.runs: gr.Dropdown(choices=choices, value=None, visible=bool(runs)),
-                **{part: gr.update(visible=False) for part in self._of_a_run},
-            }
-        job = self.services.training.job_of(run)
-        events = list(job.events(timeout=0, previews=False)) if job else []
-        is_over = job is None or job.is_over
-        line, percent = run_views.standing(run, events)
+            return {self.samples: train_views.samples(None, "", None), self.pace: "", **self.nothing(self._of_a_run)}
+        line, percent, shown = self.standing(run)
         measured, title = train_views.measures(run.looked)
         return {
-            self.samples: train_views.samples(run, line, None if is_over else percent),
-            self.pace: controls.note(train_views.pace(run.trained)) if run.trained and not is_over else "",
+            **shown,
+            self.samples: train_views.samples(run, line, percent),
+            self.pace: "" if percent is None or not run.trained else controls.note(train_views.pace(run.trained)),
             self.losses: gr.LinePlot(value=pd.DataFrame(train_views.losses(run.trained)), visible=bool(run.trained)),
             self.measures: gr.LinePlot(value=pd.DataFrame(measured), title=title, visible=len(run.looked) > 1),
-            self.stop: gr.Button(interactive=not is_over),
-            self.go_on: gr.Button(visible=is_over and not run.is_done),
-            self.delete: gr.Button(visible=is_over),
-            self.use: gr.Button(visible=bool(run.record.adapter_id)),
-            self.kohya: gr.Button(visible=run.export("kohya") is not None, link=f"runs/{run.id}/kohya.safetensors"),
-            self.diffusers: gr.Button(visible=run.export("peft") is not None, link=f"runs/{run.id}/peft.safetensors"),
-            self.runs: gr.Dropdown(choices=choices, value=run.id, visible=True),
         }
-
-    def found(self, run_id: Any) -> Run[TrainingPlan] | None:
-        """The run of that id; the tab is built only where the page's visitor owns them all."""
-        try:
-            return self.services.training.run_of(str(run_id or ""))
-        except NotFound:
-            return None
 
     def _asked(self, data: Mapping[Component, Any]) -> Any:
         values = self.form.values(data)
@@ -186,13 +128,10 @@ class TrainTab:
         values["trigger"] = str(values.get("trigger") or "").strip()
         return parse_training({"name": "", **values})
 
-    def _newest_id(self) -> str | None:
-        return next((run.id for run in self.services.training.runs.of()), None)
-
     def wire(self) -> None:
         """How the parts depend on each other."""
-        form, chosen = self.form, [*self.results, self.error, self.run, self.confirm]
-        self.start.click(guarded(self.on_start), {*form.inputs, self.token}, chosen, **FORM)
+        form = self.form
+        self.start.click(guarded(self.on_start), {*form.inputs, self.token}, self.chosen, **FORM)
         usual = [*(form[field] for field in _SUITED), self.plan]
         for field in ("checkpoint", "preset"):
             form[field].input(guarded(self.on_usual), form.inputs, usual, **FORM)
@@ -200,12 +139,7 @@ class TrainTab:
         self.pictures.told.change(guarded(self.on_usual), {*form.inputs}, usual, **FORM)
         for field in ("num_steps", "batch_size", "accumulation", "validation_share", "look_every"):
             form[field].change(guarded(self.on_plan), form.inputs, self.plan, **FORM)
-        self.stop.click(guarded(self.on_stop), self.run, self.stop, **QUIET)
-        self.go_on.click(guarded(self.on_go_on), self.run, [*self.results, self.error], **QUIET)
-        self.runs.input(guarded(self.on_choose), self.runs, chosen, **QUIET)
-        self.delete.click(lambda: gr.Row(visible=True), None, self.confirm, **QUIET)
-        self.no.click(lambda: gr.Row(visible=False), None, self.confirm, **QUIET)
-        self.yes.click(guarded(self.on_delete), self.run, chosen, **QUIET)
+        self.wire_run()
         self.timer.tick(guarded(self.on_look), self.run, self.results, trigger_mode="once", **QUIET)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from engines.distillation.objectives import endpoint
@@ -15,10 +14,9 @@ from engines.distillation.reading import CaptionReader
 from engines.distillation.sampling import draw_few
 from engines.distillation.unet_pair import UnetPair
 from engines.pocket.accuracy import trials
-from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
 from engines.training.diffusion import NoiseSchedule
-from engines.training.drawing import decoded, save_picture
+from engines.training.drawing import decoded, judged, save_picture
 from engines.training.unet import Told, whole_picture
 from studio.domain.distillation import FEW_STEPS
 from studio.domain.run_events import Looked
@@ -77,13 +75,12 @@ class Looker:
         self._folder.mkdir(parents=True, exist_ok=True)
         wanted = self._teachers()
         drawn = self._students(MEASURED_STEPS, len(self._question.prompts))
-        pictures = self._decoded(drawn)
+        pictures = decoded(self._vae, drawn)
         for steps in FEW_STEPS:
-            few = pictures if steps == MEASURED_STEPS else self._decoded(self._students(steps, SHOWN))
+            few = pictures if steps == MEASURED_STEPS else decoded(self._vae, self._students(steps, SHOWN))
             for index, picture in enumerate(few[:SHOWN]):
                 save_picture(picture, self._folder / sample_name(step, steps, index))
-        scenes = [(picture, parse(prompt)) for picture, prompt in zip(pictures, self._question.prompts, strict=True)]
-        verdicts = [judge(picture, scene).correct for picture, scene in scenes if scene is not None]
+        verdicts = judged(pictures, self._question.prompts)
         return Looked(
             step=step,
             prompts=self._question.prompts[:SHOWN],
@@ -101,7 +98,7 @@ class Looker:
                 guidance = torch.full((len(noise),), self._question.guidance, device=noise.device)
                 parts.append(endpoint(self._pair, self._schedule, noise, grid, told, guidance))
             self._wanted = torch.cat(parts)
-            for index, picture in enumerate(self._decoded(self._wanted[:SHOWN])):
+            for index, picture in enumerate(decoded(self._vae, self._wanted[:SHOWN])):
                 save_picture(picture, self._folder / teacher_name(index))
         return self._wanted
 
@@ -123,9 +120,6 @@ class Looker:
             told = self._reader.told([self._question.prompts[index] for index in picks], time_ids)
             generator = torch.Generator().manual_seed(_SEED + start)
             yield told, noise_of(self._pair, (_SEED,), picks, self._question.size), generator
-
-    def _decoded(self, latents: Tensor) -> list[Image.Image]:
-        return decoded(self._vae, latents)
 
 
 def looked_at(captions: Sequence[str], is_pocket: bool) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.conditioning import Conditioning, PromptCache
+from engines.conditioning import Conditioning, PromptCache, joined
 from engines.training.unet import Told
 
 _KEPT = 1024
@@ -27,9 +27,6 @@ class CaptionReader:
         if self._negative is None:
             self._negative = self._cache.read(self._pipeline, "", is_negative=True)
         read = [self._cache.read(self._pipeline, caption) for caption in captions]
-        pooled = [each.pooled for each in read if each.pooled is not None]
-        prompt = Conditioning(
-            embeds=torch.cat([each.embeds for each in read]), pooled=torch.cat(pooled) if pooled else None
-        )
+        prompt = joined(read)
         device = prompt.embeds.device
         return Told(prompt=prompt, negative=self._negative, time_ids=None if time_ids is None else time_ids.to(device))

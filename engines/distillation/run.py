@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from engines.distillation.endpoints import KeptEndpoints
@@ -26,25 +25,25 @@ from engines.distillation.terms import DistributionMatching, Term
 from engines.distillation.trainer import distil
 from engines.distillation.unet_pair import UnetPair
 from engines.loading import Loaded
+from engines.training.best import Best
 from engines.training.control import Control, Pace
 from engines.training.diffusion import NoiseSchedule
 from engines.training.loop import Plan, Taken, Trainee
 from engines.training.lora import TrainableLora, reached
 from engines.training.metadata import base_metadata
-from engines.training.saving import save_whole
+from engines.training.preparing import prepare_for_training
 from engines.training.unet import Told
 from lora_registry.export import write_adapter
 from lora_registry.weights import LowRank
 from studio.domain.adapter import Layout
 from studio.domain.distillation import FEW_STEPS, GRIDS, OBJECTIVE_TITLES, DistillationPlan
 from studio.domain.errors import TrainingFailed
-from studio.domain.run_events import Exported, Looked, Preparing
+from studio.domain.run_events import Exported, Preparing
 from studio.domain.run_files import EXPORTS, SAMPLES
 from studio.domain.sampling_rules import RULES_KEY, SamplingRules
 
 LCM_SHARE = 0.6
 """Of a training by LCM and then along the student's own path, the part before that."""
-_BEST = "best.pt"
 _EMA = 0.995
 
 
@@ -73,7 +72,7 @@ class Distillation:
         self._pair = self._new_pair(dtype)
         self._endpoints = KeptEndpoints(folder / "endpoints", plan.num_steps)
         self._pace = Pace(control, plan.num_steps, plan.batch_size)
-        self._best: Looked | None = None
+        self._best = Best(folder)
 
     def run(self) -> None:
         """Go on to the end, then write the best adapter; see `export` for what a stop leaves.
@@ -86,8 +85,7 @@ class Distillation:
         plan = self._plan
         pictures = gather(self._source(), self._folder / "pictures", self._control.check, self._tell_gathered)
         looker = self._looker(pictures)
-        self._best = self._kept_best()
-        if self._best is None:
+        if self._best.look is None:
             self._look(looker, 0)
         training = Plan(
             name="lora",
@@ -120,27 +118,19 @@ class Distillation:
 
     def export(self) -> None:
         """Write the best adapter so far in both layouts; nothing where none is better than none."""
-        kept = self._read_best()
-        step = kept["look"]["step"] if kept else 0
-        if kept is None or step == 0:
+        kept, look = self._best.factors(), self._best.look
+        if kept is None or look is None:
             return
-        factors = {path: LowRank(**parts) for path, parts in kept["factors"].items()}
-        metadata = self._metadata(step)
+        factors = {path: LowRank(**parts) for path, parts in kept.items()}
+        metadata = self._metadata(look.step)
         for layout, name in EXPORTS.items():
             family = self._loaded.checkpoint.family
             write_adapter(self._folder / name, {"unet": factors}, family, cast(Layout, layout), metadata)
-        self._control.tell(Exported(step=step))
+        self._control.tell(Exported(step=look.step))
 
     def _new_pair(self, dtype: torch.dtype) -> UnetPair:
         plan, unet = self._plan, self._pipeline.unet
-        for part in self._pipeline.components.values():
-            if isinstance(part, torch.nn.Module):
-                part.eval().requires_grad_(False)
-        if self._loaded.checkpoint.is_pocket:
-            unet.set_attn_processor(AttnProcessor())  # on a CPU the backward of fused attention takes 0.4 of a step
-        else:
-            unet.enable_gradient_checkpointing()
-            unet.train()  # what diffusers asks for it; there is no dropout in it
+        prepare_for_training(self._pipeline, is_pocket=self._loaded.checkpoint.is_pocket)
         torch.manual_seed(plan.seed)
         lora = TrainableLora(unet, reached(unet, plan.reach), plan.rank, plan.rank)
         return UnetPair(unet=unet, lora=lora, prediction_type=self._loaded.prediction_type, dtype=dtype)
@@ -209,22 +199,8 @@ class Distillation:
 
     def _look(self, looker: Looker, step: int) -> None:
         look = looker.look(step)
-        if self._best is None or look.rank > self._best.rank or self._best.step == 0:
-            self._best = look
-            self._keep_best(look)
+        self._best.offer(look, lambda: {path: vars(change) for path, change in self._pair.lora.factors().items()})
         self._control.tell(look)
-
-    def _keep_best(self, look: Looked) -> None:
-        factors = {path: vars(change) for path, change in self._pair.lora.factors().items()}
-        save_whole({"look": look.model_dump(), "factors": factors}, self._folder / _BEST)
-
-    def _read_best(self) -> dict[str, Any] | None:
-        path = self._folder / _BEST
-        return torch.load(path, weights_only=True) if path.exists() else None
-
-    def _kept_best(self) -> Looked | None:
-        kept = self._read_best()
-        return None if kept is None else Looked(**kept["look"])
 
     def _metadata(self, step: int) -> dict[str, str]:
         plan, checkpoint, taught = self._plan, self._loaded.checkpoint, OBJECTIVE_TITLES[self._plan.objective]

@@ -1,4 +1,4 @@
-"""Around the drawing of samples: noise before it, pixels and files after it."""
+"""Around the drawing of samples: noise before it; pixels, verdicts and files after it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from engines.pocket.checker import judge
+from engines.pocket.grammar import parse
 
 
 @torch.no_grad()
@@ -23,6 +26,13 @@ def noise_at(picks: range, size: int, seed: Sequence[int]) -> Tensor:
     """Noise `(B, 4, size/8, size/8)` for these numbers of a sequence, each drawn by itself."""
     rows = [np.random.default_rng([*seed, index]).standard_normal((4, size // 8, size // 8)) for index in picks]
     return torch.from_numpy(np.stack(rows)).float()
+
+
+def judged(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[bool]:
+    """Whether each picture shows what its prompt says, by the checker; those of prompts that it cannot read are left
+    out."""
+    scenes = ((picture, parse(prompt)) for picture, prompt in zip(pictures, prompts, strict=True))
+    return [judge(picture, scene).correct for picture, scene in scenes if scene is not None]
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

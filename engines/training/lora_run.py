@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 
 from engines.loading import Loaded
 from engines.training.adapter import AdapterInTraining
+from engines.training.best import Best
 from engines.training.captions import with_trigger
 from engines.training.control import Control, Pace
 from engines.training.diffusion import NoiseSchedule
-from engines.training.drawing import save_picture
+from engines.training.drawing import judged, save_picture
 from engines.training.latents import LatentStore, TrainingPicture, gather_pictures
 from engines.training.lessons import Lessons
 from engines.training.loop import Plan, Trainee
@@ -22,9 +22,9 @@ from engines.training.metadata import adapter_metadata
 from engines.training.objective import Denoising
 from engines.training.optimizers import new_optimizer
 from engines.training.order import Order
+from engines.training.preparing import prepare_for_training
 from engines.training.prior import prior_pictures, prior_prompts
-from engines.training.samples import Sampler, count_right, tested_prompts
-from engines.training.saving import save_whole
+from engines.training.samples import Sampler, tested_prompts
 from engines.training.schedules import rate_factor
 from engines.training.text import FixedTexts, LearningTexts, Texts
 from engines.training.unet import Denoiser
@@ -38,7 +38,6 @@ from studio.domain.run_events import Exported, Looked, Preparing, Settled
 from studio.domain.run_files import EXPORTS, SAMPLES, control_name, sample_name
 from studio.domain.training import SHOWN_PROMPTS, TrainingPlan
 
-_BEST = "best.pt"
 _EMA = 0.99
 _SAVE_EVERY_S = 60.0
 _BUCKET_STEP, _POCKET_BUCKET_STEP = 64, 32
@@ -70,7 +69,7 @@ class LoraTraining:
         self._pipeline = loaded.pipeline
         self._is_sdxl = loaded.checkpoint.family == "sdxl"
         self._schedule = NoiseSchedule.of(self._pipeline.scheduler.config)
-        self._prepare_parts()
+        prepare_for_training(self._pipeline, is_pocket=loaded.checkpoint.is_pocket)
         torch.manual_seed(plan.seed)
         self._adapter = AdapterInTraining(self._pipeline, plan)
         self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=dtype)
@@ -98,7 +97,7 @@ class LoraTraining:
             guidance=plan.guidance_scale,
             is_sdxl=self._is_sdxl,
         )
-        self._best: Looked | None = None
+        self._best = Best(folder)
 
     def run(self) -> None:
         """Go on to the end, then write the best adapter; see `export` for what a stop leaves.
@@ -114,8 +113,7 @@ class LoraTraining:
         look = self._looker(learnt, held_out)
         trainee = self._trainee()
         trainee.resume()
-        self._best = self._kept_best()
-        if self._best is None:
+        if self._best.look is None:
             look(0)
         try:
             self._train(trainee, learnt, look)
@@ -131,30 +129,19 @@ class LoraTraining:
 
     def export(self) -> None:
         """Write the best adapter so far in both layouts; nothing where none was looked at yet."""
-        kept = self._read_best()
-        if kept is None or not kept["look"]["step"]:
+        kept, look = self._best.factors(), self._best.look
+        if kept is None or look is None:
             return
-        step = int(kept["look"]["step"])
+        step = look.step
         factors = {
             cast(Part, part): {path: LowRank(**parts) for path, parts in changes.items()}
-            for part, changes in kept["factors"].items()
+            for part, changes in kept.items()
         }
         metadata = adapter_metadata(self._loaded, self._plan, step, [caption for _, caption in self._items])
         for layout, name in EXPORTS.items():
             family = self._loaded.checkpoint.family
             write_adapter(self._folder / name, factors, family, cast(Layout, layout), metadata, dtype=torch.float32)
         self._control.tell(Exported(step=step))
-
-    def _prepare_parts(self) -> None:
-        for part in self._pipeline.components.values():
-            if isinstance(part, torch.nn.Module):
-                part.eval().requires_grad_(False)
-        unet = self._pipeline.unet
-        if self._loaded.checkpoint.is_pocket:
-            unet.set_attn_processor(AttnProcessor())  # on a CPU the backward of fused attention takes 0.4 of a step
-        else:
-            unet.enable_gradient_checkpointing()
-            unet.train()  # what diffusers asks for it; there is no dropout in it
 
     def _gathered(self) -> tuple[list[TrainingPicture], list[TrainingPicture]]:
         """The pictures that are learnt from, and those that are held out."""
@@ -164,7 +151,7 @@ class LoraTraining:
             self._items,
             self._size_of,
             self._control.check,
-            lambda done, total: self._control.tell(Preparing(done=done, total=total)),
+            self._tell_prepared,
         )
         order = np.random.default_rng([self._plan.seed, 5]).permutation(len(pictures))
         count = self._plan.model_copy(update={"num_pictures": len(pictures)}).num_held_out
@@ -184,8 +171,11 @@ class LoraTraining:
                 self._cache / "prior",
                 self._loaded.sha256,
                 self._control.check,
-                lambda done, total: self._control.tell(Preparing(done=done, total=total)),
+                self._tell_prepared,
             )
+
+    def _tell_prepared(self, done: int, total: int) -> None:
+        self._control.tell(Preparing(done=done, total=total))
 
     def _size_of(self, width: int, height: int) -> tuple[int, int]:
         """The size in which a picture is learnt from."""
@@ -258,24 +248,20 @@ class LoraTraining:
         validation = Validation(self._objective, self._denoiser, held_out, self._lessons.told)
 
         def look(step: int) -> None:
-            if step == 0:
-                with self._adapter.off():
-                    for index, picture in enumerate(sampler.draw(shown)):
-                        save_picture(picture, self._folder / SAMPLES / control_name(index))
             pictures = sampler.draw((*shown, *tested))
             for index, picture in enumerate(pictures[: len(shown)]):
                 save_picture(picture, self._folder / SAMPLES / sample_name(step, 0, index))
+                if step == 0:  # an adapter that has learnt nothing changes nothing
+                    save_picture(picture, self._folder / SAMPLES / control_name(index))
             looked = Looked(
                 step=step,
                 prompts=shown,
-                right=count_right(pictures[len(shown) :], tested) if tested else None,
+                right=sum(judged(pictures[len(shown) :], tested)) if tested else None,
                 checked=len(tested),
                 validation=validation.loss() if held_out else None,
             )
             self._control.tell(looked)  # first: a kill between the two has it told again, and not forgotten
-            if self._best is None or looked.rank > self._best.rank or self._best.step == 0:
-                self._best = looked
-                self._keep_best(looked)
+            self._best.offer(looked, self._factors)
 
         return look
 
@@ -285,20 +271,11 @@ class LoraTraining:
 
     def _is_settled(self, step: int) -> bool:
         """Whether the best look is so many looks old that nothing better is to be expected."""
-        patience, best = self._plan.patience, self._best
+        patience, best = self._plan.patience, self._best.look
         return bool(patience and best and step - best.step >= patience * self._plan.look_every)
 
-    def _keep_best(self, look: Looked) -> None:
-        factors = {
+    def _factors(self) -> dict[str, Any]:
+        return {
             part: {path: vars(change) for path, change in changes.items()}
             for part, changes in self._adapter.factors().items()
         }
-        save_whole({"look": look.model_dump(), "factors": factors}, self._folder / _BEST)
-
-    def _read_best(self) -> dict[str, Any] | None:
-        path = self._folder / _BEST
-        return torch.load(path, weights_only=True) if path.exists() else None
-
-    def _kept_best(self) -> Looked | None:
-        kept = self._read_best()
-        return None if kept is None else Looked(**kept["look"])

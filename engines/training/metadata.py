@@ -2,24 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from engines.loading import Loaded
-from studio.domain.adapter import FamilyId
+from studio.domain.adapter import stated_base
 from studio.domain.training import TrainingPlan
 
-_BASE_VERSIONS: Mapping[FamilyId, str] = {"sd15": "sd_v1", "sd21": "sd_v2_v", "sdxl": "sdxl_base_v1-0"}
-_ARCHITECTURES: Mapping[FamilyId, str] = {
-    "sd15": "stable-diffusion-v1/lora",
-    "sd21": "stable-diffusion-v2-768-v/lora",
-    "sdxl": "stable-diffusion-xl-v1-base/lora",
-}
-_IMPLEMENTATIONS: Mapping[FamilyId, str] = {
-    "sd15": "diffusers",
-    "sd21": "diffusers",
-    "sdxl": "https://github.com/Stability-AI/generative-models",
-}
 _MOST_TAGS = 200
 
 
@@ -27,19 +16,15 @@ def base_metadata(loaded: Loaded, *, title: str, size: int, rank: int, alpha: fl
     """What is true of every adapter that was trained on `loaded`."""
     checkpoint = loaded.checkpoint
     is_v = loaded.prediction_type == "v_prediction"
-    family = checkpoint.family
-    is_v1_of_2 = family == "sd21" and not is_v
     return {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "stable-diffusion-v2-512/lora" if is_v1_of_2 else _ARCHITECTURES[family],
-        "modelspec.implementation": _IMPLEMENTATIONS[family],
+        **stated_base(checkpoint.family, is_v=is_v),
         "modelspec.title": title,
         "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "modelspec.prediction_type": "v" if is_v else "epsilon",
         "modelspec.resolution": f"{size}x{size}",
         "modelspec.license": checkpoint.licence,
-        "ss_base_model_version": "sd_v2" if is_v1_of_2 else _BASE_VERSIONS[family],
-        "ss_v2": str(family == "sd21"),
+        "ss_v2": str(checkpoint.family == "sd21"),
         "ss_sd_model_name": checkpoint.id,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),

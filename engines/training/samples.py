@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 
 from engines.pocket.accuracy import trials
-from engines.pocket.checker import judge
 from engines.pocket.grammar import NOVEL_NOUNS, parse
 from engines.pocket.novel import novel_trials
 from engines.training.diffusion import NoiseSchedule
@@ -78,9 +77,3 @@ def tested_prompts(captions: Sequence[str]) -> tuple[str, ...]:
     words = {word for caption in captions for word in caption.replace(",", " ").split()}
     shapes = [shape for noun, shape in NOVEL_NOUNS.items() if noun in words]
     return known + tuple(trial.prompt for shape in shapes for trial in novel_trials(_NOVEL, _SEED, shape))
-
-
-def count_right(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> int:
-    """How many of the pictures show what their prompt says, by the checker."""
-    scenes = [(picture, parse(prompt)) for picture, prompt in zip(pictures, prompts, strict=True)]
-    return sum(judge(picture, scene).correct for picture, scene in scenes if scene is not None)

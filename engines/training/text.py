@@ -1,16 +1,14 @@
 """What a UNet is told of captions while an adapter is trained."""
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from engines.conditioning import Conditioning, read_prompt
+from engines.conditioning import Conditioning, PromptCache, joined, read_prompt
 from engines.training.saving import save_whole
 
 _IN_MEMORY = 1024
@@ -25,30 +23,21 @@ class FixedTexts:
         self._pipeline = pipeline
         self._folder = folder
         self._weights = weights
-        self._kept: OrderedDict[tuple[str, bool], Conditioning] = OrderedDict()
-
-    def read(self, texts: Sequence[str], *, is_negative: bool = False) -> Conditioning:
-        """What the UNet is told of `texts`, together."""
-        return joined([self._one(text, is_negative) for text in texts])
+        self._cache = PromptCache(_IN_MEMORY, self._from_disk)
 
     @torch.no_grad()
-    def _one(self, text: str, is_negative: bool) -> Conditioning:
-        key = (text, is_negative)
-        if key not in self._kept:
-            self._kept[key] = self._from_disk(text, is_negative)
-            if len(self._kept) > _IN_MEMORY:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+    def read(self, texts: Sequence[str], *, is_negative: bool = False) -> Conditioning:
+        """What the UNet is told of `texts`, together."""
+        return joined([self._cache.read(self._pipeline, text, is_negative=is_negative) for text in texts])
 
-    def _from_disk(self, text: str, is_negative: bool) -> Conditioning:
+    def _from_disk(self, pipeline: Any, text: str, is_negative: bool) -> Conditioning:
         name = hashlib.sha256(f"{self._weights}\0{is_negative}\0{text}".encode()).hexdigest()
         place = self._folder / f"{name}.pt"
-        device, dtype = self._pipeline.unet.device, self._pipeline.unet.dtype
+        device, dtype = pipeline.unet.device, pipeline.unet.dtype
         if place.exists():
             kept = torch.load(place, weights_only=True, map_location=device)
             return Conditioning(embeds=kept["embeds"].to(dtype), pooled=kept["pooled"])
-        made = read_prompt(self._pipeline, text, is_negative)
+        made = read_prompt(pipeline, text, is_negative)
         self._folder.mkdir(parents=True, exist_ok=True)
         save_whole({"embeds": made.embeds, "pooled": made.pooled}, place)
         return made
@@ -70,9 +59,3 @@ class LearningTexts:
 
 
 Texts = FixedTexts | LearningTexts
-
-
-def joined(read: Sequence[Conditioning]) -> Conditioning:
-    """Several texts as one batch."""
-    pooled: list[Tensor] = [each.pooled for each in read if each.pooled is not None]
-    return Conditioning(embeds=torch.cat([each.embeds for each in read]), pooled=torch.cat(pooled) if pooled else None)

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from studio.cli.run_arguments import add_run_flags
 from studio.domain.catalogue import Catalogue
 from studio.domain.distillation import DistillationPlan, label
 
@@ -43,11 +44,7 @@ def add_distil(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
     for field, (name, metavar) in DISTIL_FLAGS.items():
         kind: type = int if field in _NUMBERS else float if field in _FRACTIONS else str
         parser.add_argument(name, dest=field, metavar=metavar, type=kind, help=_help(field, catalogue), **given)
-    parser.add_argument("--go-on", metavar="RUN", help="take up a run that was stopped, instead of a new one")
-    parser.add_argument("--list", action="store_true", help="list the runs there are, and do nothing")
-    parser.add_argument("--out", metavar="DIR", help="also copy the adapter here, for kohya and for diffusers")
-    parser.add_argument("--quiet", action="store_true", help="no progress, only the accelerator's id")
-    parser.add_argument("--verbose", action="store_true", help="show the log")
+    add_run_flags(parser, "accelerator")
 
 
 def _help(field: str, catalogue: Catalogue) -> str:

@@ -1,12 +1,16 @@
 """What the commands share that train something in the background: it is followed, told of, copied, listed."""
 
+import argparse
 import contextlib
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from studio.cli.arguments import complain
+from studio.cli.delivery import prepared
+from studio.cli.passing import passing_services
 from studio.cli.progress import Bar, Lines, Silent, duration
 from studio.cli.report import DONE, FAILED, STOPPED
 from studio.domain.events import Event, Failed, Progress
@@ -14,10 +18,37 @@ from studio.domain.run_files import EXPORTS
 from studio.files import storage_errors
 from studio.job import Job
 from studio.run_service import PREPARING, RunService
-from studio.runs import Run, RunPlan
+from studio.runs import Run, RunPlan, Runs
+from studio.services import Services
+from studio.settings import Settings
 
 
-def follow(
+def carry_out(
+    options: argparse.Namespace,
+    command: str,
+    plan_type: type[RunPlan],
+    service_of: Callable[[Services], RunService[Any]],
+    asked: Callable[[], Any],
+) -> int:
+    """Do what `command` is asked: list its runs, take one up again, or begin the one that `asked` gives; gives the exit
+    code.
+
+    Raises:
+        StudioError: nothing was begun, or the adapter could not be copied.
+    """
+    settings = Settings.from_environment()
+    if options.list:
+        return _listed(Runs(settings.runs_dir, plan_type).of())
+    request = None if options.go_on else asked()
+    folder = None if options.out is None else prepared(Path(options.out))
+    out = sys.stdout  # within, what is printed goes to standard error
+    with passing_services(settings, None) as services:
+        service: Any = service_of(services)
+        begun = service.go_on(options.go_on) if request is None else service.submit(request)
+        return _follow_to_end(service, begun, command, folder, is_quiet=options.quiet, out=out)
+
+
+def _follow_to_end(
     service: RunService[Any], begun: Run[Any], command: str, folder: Path | None, *, is_quiet: bool, out: TextIO
 ) -> int:
     """Tell how a run of `command` goes until it ends, write the id of what came of it to `out`, copy that to `folder`;
@@ -42,7 +73,7 @@ def follow(
     return STOPPED if is_stopped else DONE
 
 
-def listed(runs: tuple[Run[Any], ...]) -> int:
+def _listed(runs: tuple[Run[Any], ...]) -> int:
     """Print a line for each."""
     for run in runs:
         best = f", best at step {run.best.step}: {run.best.words}" if run.best else ""

@@ -1,20 +1,15 @@
 """`train`: teach a checkpoint something new from pictures, tell how it goes, and say what came of it."""
 
 import argparse
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from studio.cli.delivery import prepared
-from studio.cli.passing import passing_services
-from studio.cli.runs import follow, listed
+from studio.cli.runs import carry_out
 from studio.cli.train_arguments import TRAIN_FLAGS
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
 from studio.domain.training import TrainingPlan, TrainingRequest, parse_training
-from studio.runs import Runs
-from studio.settings import Settings
 
 
 def run(options: argparse.Namespace, catalogue: Catalogue) -> int:
@@ -23,16 +18,7 @@ def run(options: argparse.Namespace, catalogue: Catalogue) -> int:
     Raises:
         StudioError: nothing was begun, or the adapter could not be copied.
     """
-    settings = Settings.from_environment()
-    if options.list:
-        return listed(Runs(settings.runs_dir, TrainingPlan).of())
-    request = None if options.go_on else asked(options)
-    folder = None if options.out is None else prepared(Path(options.out))
-    out = sys.stdout  # within, what is printed goes to standard error
-    with passing_services(settings, None) as services:
-        service = services.training
-        begun = service.go_on(options.go_on) if request is None else service.submit(request)
-        return follow(service, begun, "train", folder, is_quiet=options.quiet, out=out)
+    return carry_out(options, "train", TrainingPlan, lambda services: services.training, lambda: asked(options))
 
 
 def asked(options: argparse.Namespace) -> TrainingRequest:

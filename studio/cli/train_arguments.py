@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from studio.cli.run_arguments import add_run_flags
 from studio.domain.catalogue import Catalogue
 from studio.domain.training import OPTIMIZER_TITLES, SCHEDULE_TITLES, TrainingPlan, label
 from studio.domain.training_presets import PRESET_TITLES
@@ -67,11 +68,7 @@ def add_train(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
         "--shuffle-tags", action="store_true", help="captions are tags: in another order each time", **given
     )
     parser.add_argument("--config", metavar="FILE", help="take settings from a TOML file; flags go over it")
-    parser.add_argument("--go-on", metavar="RUN", help="take up a run that was stopped, instead of a new one")
-    parser.add_argument("--list", action="store_true", help="list the runs there are, and do nothing")
-    parser.add_argument("--out", metavar="DIR", help="also copy the adapter here, for kohya and for diffusers")
-    parser.add_argument("--quiet", action="store_true", help="no progress, only the adapter's id")
-    parser.add_argument("--verbose", action="store_true", help="show the log")
+    add_run_flags(parser, "adapter")
 
 
 def _help(field: str, catalogue: Catalogue) -> str:

@@ -60,6 +60,24 @@ class Adapter:
         return self.tensor_sha256 and self.tensor_sha256[:12]
 
 
+def stated_base(family: FamilyId, *, is_v: bool) -> dict[str, str]:
+    """How files say what they were made for, in the words of kohya's scripts and of ModelSpec 1.0.1; `is_v`: an SD 2.1
+    that predicts velocity."""
+    versions = {"sd15": "sd_v1", "sd21": "sd_v2_v" if is_v else "sd_v2", "sdxl": "sdxl_base_v1-0"}
+    models = {
+        "sd15": "stable-diffusion-v1",
+        "sd21": "stable-diffusion-v2-768-v" if is_v else "stable-diffusion-v2-512",
+        "sdxl": "stable-diffusion-xl-v1-base",
+    }
+    return {
+        "modelspec.architecture": f"{models[family]}/lora",
+        "modelspec.implementation": (
+            "https://github.com/Stability-AI/generative-models" if family == "sdxl" else "diffusers"
+        ),
+        "ss_base_model_version": versions[family],
+    }
+
+
 class AdapterCard(BaseModel):
     """What its owner keeps beside an adapter. `trigger_words` of None: take those that the file suggests."""
 

@@ -106,4 +106,6 @@ def test_an_adapter_is_looked_into_changed_and_removed(page: Page, server: Serve
 def choose(page: Page, title: str) -> None:
     page.wait_for_selector("#adapter-facts dl")
     page.click("#adapter-choice input")
-    page.click(f"#adapter-choice [role=option]:has-text('{title}')")
+    with page.expect_response("**/run/**") as answer:  # it fills the controls: what is typed before would go
+        page.click(f"#adapter-choice [role=option]:has-text('{title}')")
+    answer.value.finished()

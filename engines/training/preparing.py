@@ -1,0 +1,19 @@
+"""A pipeline made ready to have an adapter trained beside it."""
+
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+
+
+def prepare_for_training(pipeline: Any, *, is_pocket: bool) -> None:
+    """Freeze every part, and have its UNet compute as backward passes like it."""
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    unet = pipeline.unet
+    if is_pocket:
+        unet.set_attn_processor(AttnProcessor())  # on a CPU the backward of fused attention takes 0.4 of a step
+    else:
+        unet.enable_gradient_checkpointing()
+        unet.train()  # what diffusers asks for it; there is no dropout in it
