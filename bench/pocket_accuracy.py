@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from diffusers import AutoencoderTiny, DiffusionPipeline  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from engines.parts import TINY_VAE_FOLDER  # noqa: E402
-from engines.pocket.accuracy import GUIDANCE, TEST_SEED, Report, Sampling, measure, trials  # noqa: E402
+from engines.pocket.accuracy import GUIDANCE, TEST_SEED, Report, Sampling, Tally, measure, trials  # noqa: E402
+from engines.pocket.album import MOUNTED, mountedness, unmounted  # noqa: E402
 from engines.pocket.novel import novel_trials  # noqa: E402
+from engines.training.captions import with_trigger  # noqa: E402
 from studio.domain.timesteps import timesteps_on  # noqa: E402
 
 
@@ -32,6 +36,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--adapter", type=Path, help="one that was trained; with --few an accelerator")
+    parser.add_argument("--scale", type=float, default=1.0, help="how much of the adapter")
+    parser.add_argument("--trigger", default="", help="a word to put before every prompt")
+    parser.add_argument("--album", action="store_true", help="how many carry that style; prompts are judged without it")
     parser.add_argument("--few", type=int, help="steps of the LCM sampler; then without guidance unless told")
     parser.add_argument("--grid", choices=("lcm", "trailing"), default="lcm", help="where those steps lie")
     parser.add_argument("--half", action="store_true", help="decode in bfloat16")
@@ -47,7 +54,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     pipeline.set_progress_bar_config(disable=True)
     if options.adapter:
-        pipeline.load_lora_weights(options.adapter)
+        pipeline.load_lora_weights(options.adapter, adapter_name="tested")
+        pipeline.set_adapters("tested", options.scale)
     if options.half:
         decode_in_half(pipeline.vae)
     if options.tiny:
@@ -56,9 +64,12 @@ def main() -> None:
     size = pipeline.unet.config.sample_size * 8
     novel = novel_trials(options.novel or 0, options.seed)
     tests = list(novel if options.novel else trials(options.per_kind, options.held_out, options.seed))
+    tests = [replace(trial, prompt=with_trigger(trial.prompt, options.trigger)) for trial in tests]
+    shares: list[float] = []
 
     def on_batch(done: int, batch: list, images: list[Image.Image], verdicts: list) -> None:
         print(f"\r{done}/{len(tests)}", end="", file=sys.stderr, flush=True)
+        shares.extend(mountedness(image) for image in images)
         if options.mistakes is None:
             return
         options.mistakes.mkdir(parents=True, exist_ok=True)
@@ -66,9 +77,12 @@ def main() -> None:
             if not verdict.correct:
                 image.save(options.mistakes / f"{trial.kind}-{trial.prompt.replace(' ', '_').replace(',', '')}.png")
 
-    report = measure(pipeline, tests, size=size, sampling=sampling, on_batch=on_batch)
+    before = unmounted if options.album else None
+    report = measure(pipeline, tests, size=size, sampling=sampling, before_judging=before, on_batch=on_batch)
     print(file=sys.stderr)
     print(table(report))
+    if options.album:
+        print(style(shares))
     if options.json:
         options.json.write_text(json.dumps(numbers(report, sampling), indent=2) + "\n")
 
@@ -93,6 +107,13 @@ def table(report: Report) -> str:
     lines += ["", "| skill | right |", "|---|---|"]
     lines += [f"| {skill} | {tally} |" for skill, tally in report.skills.items()]
     return "\n".join(lines)
+
+
+def style(shares: list[float]) -> str:
+    """How many pictures carry the style, and how much of it there is on average."""
+    carried = Tally(right=sum(share >= MOUNTED for share in shares), total=len(shares))
+    error = 1.96 * statistics.stdev(shares) / len(shares) ** 0.5
+    return f"\nIn the style: {carried}; {statistics.mean(shares):.3f} ± {error:.3f} of it on average"
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:

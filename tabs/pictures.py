@@ -1,5 +1,6 @@
 """Under Train LoRA: the pictures that are to be learnt from, each with its verdict and its caption."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ import pandas as pd
 from studio.dataset_captions import replaced, save_captions
 from studio.domain.datasets import Scan
 from studio.domain.errors import StudioError
+from studio.domain.training_presets import SUBJECT_TITLES, SubjectId
 from studio.services import Services
 from studio.settings import PROJECT_ROOT
 from tabs import controls, train_views
 from tabs.handlers import QUIET, Updates, guarded
 
-EXAMPLES = {"A new shape: crescents, called sks": PROJECT_ROOT / "examples" / "crescents"}
+EXAMPLES: Mapping[str, tuple[SubjectId, Path]] = {
+    "A new shape: crescents, called sks": ("thing", PROJECT_ROOT / "examples" / "crescents"),
+    "A style: mounted as in an album": ("style", PROJECT_ROOT / "examples" / "album"),
+}
 """Ready data sets, by what they teach."""
 _HEADERS = ["Picture", "Verdict", "Caption"]
 
@@ -25,6 +30,7 @@ class PicturesPanel:
     """Where the pictures are, what a scan says of them, and their captions to be edited."""
 
     services: Services
+    subject: gr.Radio
     files: gr.File
     folder: gr.Textbox
     example: gr.Dropdown
@@ -39,7 +45,7 @@ class PicturesPanel:
     @property
     def outputs(self) -> list[Any]:
         """Everything that a look at a folder may set."""
-        return [self.folder, self.told, self.captions, self.table]
+        return [self.subject, self.folder, self.told, self.captions, self.table]
 
     def count(self, folder: Any) -> int:
         """How many pictures in `folder` can be used; 0 where nothing can."""
@@ -57,9 +63,11 @@ class PicturesPanel:
         return {self.folder: str(taken.folder), **self.on_folder(str(taken.folder))}
 
     def on_example(self, title: str | None) -> Updates:
-        """Input: the chosen example. Outputs: its folder, and what is there."""
-        folder = str(EXAMPLES[title]) if title in EXAMPLES else ""
-        return {self.folder: folder, **self.on_folder(folder)}
+        """Input: the chosen example. Outputs: what it teaches, its folder, and what is there."""
+        if title not in EXAMPLES:
+            return {self.folder: "", **self.on_folder("")}
+        subject, folder = EXAMPLES[title]
+        return {self.subject: subject, self.folder: str(folder), **self.on_folder(str(folder))}
 
     def on_folder(self, folder: Any) -> Updates:
         """Input: the folder. Outputs: what is there."""
@@ -111,7 +119,11 @@ class PicturesPanel:
 
 
 def build_pictures_panel(services: Services) -> PicturesPanel:
-    """Upload, folder or example; below them the verdicts and captions, once there are pictures."""
+    """What is taught; upload, folder or example; below them the verdicts and captions, once there are pictures."""
+    subject = gr.Radio(
+        [(title, name) for name, title in SUBJECT_TITLES.items()], value="thing", label="What you teach",
+        elem_id="train-subject",
+    )  # fmt: skip
     files = gr.File(
         label="Pictures, with captions in text files of the same names, or one zip of all", file_count="multiple",
         file_types=["image", ".zip", ".txt", ".caption", ".csv", ".jsonl"], elem_id="train-files", height=120,
@@ -133,8 +145,8 @@ def build_pictures_panel(services: Services) -> PicturesPanel:
             change = gr.Button("Replace all", size="sm", elem_id="train-change")
             save = gr.Button("Save captions", size="sm", elem_id="train-save")
     return PicturesPanel(
-        services=services, files=files, folder=folder, example=example, told=told, captions=captions, table=table,
-        find=find, replace=replace, change=change, save=save,
+        services=services, subject=subject, files=files, folder=folder, example=example, told=told, captions=captions,
+        table=table, find=find, replace=replace, change=change, save=save,
     )  # fmt: skip
 
 

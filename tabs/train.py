@@ -63,6 +63,7 @@ class TrainTab(RunPanel[TrainingPlan]):
             self.services.catalogue.checkpoint(data[self.form["checkpoint"]]),
             data[self.form["preset"]],
             self.pictures.count(data[self.form["folder"]]),
+            data[self.form["subject"]],
         )
         changed = {self.form[field]: value for field, value in values.items() if field in self.form.fields}
         return {**changed, **self.on_plan({**data, **changed})}
@@ -133,7 +134,7 @@ class TrainTab(RunPanel[TrainingPlan]):
         form = self.form
         self.start.click(guarded(self.on_start), {*form.inputs, self.token}, self.chosen, **FORM)
         usual = [*(form[field] for field in _SUITED), self.plan]
-        for field in ("checkpoint", "preset"):
+        for field in ("checkpoint", "preset", "subject"):
             form[field].input(guarded(self.on_usual), form.inputs, usual, **FORM)
         self.pictures.wire()
         self.pictures.told.change(guarded(self.on_usual), {*form.inputs}, usual, **FORM)
@@ -161,7 +162,11 @@ def build_train(services: Services, token: gr.BrowserState) -> TrainTab:
         with gr.Column(scale=4, min_width=320, elem_id="train-ask"):
             gr.HTML(controls.note(_WHAT), js_on_load=None)
             pictures = build_pictures_panel(services)
-            fields: dict[str, Component] = {"folder": pictures.folder, **build_what(services.catalogue)}
+            fields: dict[str, Component] = {
+                "subject": pictures.subject,
+                "folder": pictures.folder,
+                **build_what(services.catalogue),
+            }
             plan = gr.HTML("", elem_id="train-plan", elem_classes="slot", js_on_load=None)
             error = gr.HTML("", elem_id="train-error", elem_classes="slot", js_on_load=None)
             with gr.Row(elem_classes="actions"):

@@ -8,14 +8,19 @@ from gradio.components import Component
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.training import (
     OPTIMIZER_TITLES,
-    POCKET_PRIOR,
     SCHEDULE_TITLES,
     TrainingPlan,
     TrainingRequest,
     label,
     training_look_every,
 )
-from studio.domain.training_presets import PRESET_TITLES, PresetId, usual_training
+from studio.domain.training_presets import (
+    PRESET_TITLES,
+    PresetId,
+    SubjectId,
+    usual_prior,
+    usual_training,
+)
 
 _NUMBERS = {
     "num_steps": 0,
@@ -47,25 +52,27 @@ _REACHES = [
 _CROPS = [("Buckets: pictures keep their form", "buckets"), ("The middle, as a square", "centre")]
 
 
-def usual_values(checkpoint: Checkpoint, preset: PresetId = "balanced", num_pictures: int = 0) -> dict[str, Any]:
+def usual_values(
+    checkpoint: Checkpoint, preset: PresetId = "balanced", num_pictures: int = 0, subject: SubjectId = "thing"
+) -> dict[str, Any]:
     """What the form holds where nothing else is asked."""
-    values = usual_training(checkpoint, preset, num_pictures)
+    values = usual_training(checkpoint, preset, num_pictures, subject)
     return {
         **values,
         "alpha": float(values["rank"]),
         "look_every": training_look_every(int(values["num_steps"])),
-        "num_prior": POCKET_PRIOR if checkpoint.is_pocket else 0,  # an empty number would arrive as 0
+        "num_prior": usual_prior(checkpoint, subject, has_prompts=False),  # an empty number would arrive as 0
     }
 
 
 def build_what(catalogue: Catalogue) -> dict[str, Component]:
-    """Name, model, trigger word and preset."""
+    """Name, trigger word, model and preset."""
     return {
         "name": gr.Textbox(label="Name", value="My adapter", elem_id="train-name", max_lines=1),
         "trigger": gr.Textbox(
             label="Trigger word", max_lines=1, elem_id="train-trigger", placeholder="sks",
-            info="Calls in a prompt what was learnt: a word that the model does not know yet. Empty for a style that "
-            "always applies.",
+            info="Calls in a prompt what was learnt: a word that the model does not know yet. A style needs "
+            "none.",
         ),
         "checkpoint": gr.Dropdown(
             [(row.title, row.id) for row in catalogue.checkpoints], value=catalogue.default_checkpoint,

@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from engines.pocket.album import MOUNTED, mountedness, unmounted
+from engines.pocket.checker import judge
+from engines.pocket.grammar import parse
 from studio.metadata import read_record
 from studio.settings import PROJECT_ROOT
 
@@ -54,3 +58,15 @@ def test_generate_saves_pictures_that_remember_their_settings(runs: dict[str, tu
 
 def test_reproduce_comes_to_the_same_pixels(runs: dict[str, tuple[int, str, Path]]) -> None:
     assert "Identical" in runs["reproduce"][1]
+
+
+@pytest.mark.parametrize(("name", "count", "look"), [("crescents", 16, None), ("album", 24, unmounted)])
+def test_pictures_to_train_with_show_what_they_say(
+    name: str, count: int, look: Callable[[Image.Image], Image.Image] | None
+) -> None:
+    paths = sorted((PROJECT_ROOT / "examples" / name).glob("*.png"))
+    assert len(paths) == count
+    for path in paths:
+        picture, scene = Image.open(path).convert("RGB"), parse(path.with_suffix(".txt").read_text())
+        assert scene is not None and judge(look(picture) if look else picture, scene).correct, path.name
+        assert (mountedness(picture) > MOUNTED) == (name == "album")

@@ -136,14 +136,17 @@ def measure(
     size: int = 128,
     sampling: Sampling = Sampling(),
     batch_size: int = 10,
+    before_judging: Callable[[Image.Image], Image.Image] | None = None,
     on_batch: Callable[[int, list[Trial], list[Image.Image], list[Verdict]], None] | None = None,
 ) -> Report:
-    """Draw and judge every test; `on_batch` is told how many are done and what came of the last ones."""
+    """Draw and judge every test; `on_batch` is told how many are done and what came of the last ones. `before_judging`
+    takes off a picture what its prompt does not ask for, such as a style."""
     report = Report()
     for start in range(0, len(tests), batch_size):
         batch = tests[start : start + batch_size]
         images = draw(pipeline, batch, size, sampling)
-        verdicts = [judge(image, trial.scene) for image, trial in zip(images, batch, strict=True)]
+        judged = images if before_judging is None else [before_judging(image) for image in images]
+        verdicts = [judge(image, trial.scene) for image, trial in zip(judged, batch, strict=True)]
         for trial, verdict in zip(batch, verdicts, strict=True):
             report.add(trial, verdict)
         if on_batch is not None:

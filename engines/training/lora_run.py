@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 
 from engines.loading import Loaded
 from engines.training.adapter import AdapterInTraining
@@ -14,7 +15,7 @@ from engines.training.best import Best
 from engines.training.captions import with_trigger
 from engines.training.control import Control, Pace
 from engines.training.diffusion import NoiseSchedule
-from engines.training.drawing import judged, save_picture
+from engines.training.drawing import save_picture
 from engines.training.latents import LatentStore, TrainingPicture, gather_pictures
 from engines.training.lessons import Lessons
 from engines.training.loop import Plan, Trainee
@@ -24,7 +25,8 @@ from engines.training.optimizers import new_optimizer
 from engines.training.order import Order
 from engines.training.preparing import prepare_for_training
 from engines.training.prior import prior_pictures, prior_prompts
-from engines.training.samples import Sampler, tested_prompts
+from engines.training.probes import Probe, is_album, probes_for
+from engines.training.samples import Sampler
 from engines.training.schedules import rate_factor
 from engines.training.text import FixedTexts, LearningTexts, Texts
 from engines.training.unet import Denoiser
@@ -242,13 +244,13 @@ class LoraTraining:
         """Gives what looks at the adapter as it is after a step, and keeps it if it is the best so far."""
         plan, is_pocket = self._plan, self._loaded.checkpoint.is_pocket
         captions = [picture.caption for picture in (*held_out, *learnt)]
-        tested = tested_prompts(captions) if is_pocket else ()
+        probes = self._probes(captions) if is_pocket else ()
         shown = plan.sample_prompts or tuple(dict.fromkeys(captions))[:SHOWN_PROMPTS]
         sampler = self._sampler
         validation = Validation(self._objective, self._denoiser, held_out, self._lessons.told)
 
         def look(step: int) -> None:
-            pictures = sampler.draw((*shown, *tested))
+            pictures = sampler.draw((*shown, *(each.prompt for each in probes)))
             for index, picture in enumerate(pictures[: len(shown)]):
                 save_picture(picture, self._folder / SAMPLES / sample_name(step, 0, index))
                 if step == 0:  # an adapter that has learnt nothing changes nothing
@@ -256,14 +258,18 @@ class LoraTraining:
             looked = Looked(
                 step=step,
                 prompts=shown,
-                right=sum(judged(pictures[len(shown) :], tested)) if tested else None,
-                checked=len(tested),
+                right=_num_right(probes, pictures[len(shown) :]) if probes else None,
+                checked=len(probes),
                 validation=validation.loss() if held_out else None,
             )
             self._control.tell(looked)  # first: a kill between the two has it told again, and not forgotten
             self._best.offer(looked, self._factors)
 
         return look
+
+    def _probes(self, captions: Sequence[str]) -> tuple[Probe, ...]:
+        paths = [path for path, _ in self._items]
+        return probes_for(captions, self._plan.trigger, is_album=is_album(paths))
 
     def _is_due(self, step: int) -> bool:
         """Whether the adapter is looked at after so many steps."""
@@ -279,3 +285,7 @@ class LoraTraining:
             part: {path: vars(change) for path, change in changes.items()}
             for part, changes in self._adapter.factors().items()
         }
+
+
+def _num_right(probes: Sequence[Probe], pictures: Sequence[Image.Image]) -> int:
+    return sum(probe.is_right(picture) for probe, picture in zip(probes, pictures, strict=True))

@@ -8,9 +8,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from engines.pocket.accuracy import trials
-from engines.pocket.grammar import NOVEL_NOUNS, parse
-from engines.pocket.novel import novel_trials
 from engines.training.diffusion import NoiseSchedule
 from engines.training.drawing import decoded, noise_at
 from engines.training.solver import solve
@@ -22,8 +19,7 @@ SAMPLE_STEPS = 12
 """Of DPM-Solver++."""
 _BATCH = 8
 _SEED = 20_261_127
-"""Of the prompts and noise that are looked at; training and the tests of shipped models draw from other sequences."""
-_KNOWN_PER_KIND, _NOVEL = 2, 14
+"""Of the noise that samples begin from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +64,3 @@ class Sampler:
             noise,
             trailing_timesteps(SAMPLE_STEPS),
         )
-
-
-def tested_prompts(captions: Sequence[str]) -> tuple[str, ...]:
-    """Prompts that the checker can judge pictures of a pocket model by: what the model knew before, and what is new in
-    `captions`."""
-    known = tuple(trial.prompt for trial in trials(_KNOWN_PER_KIND, 0, _SEED) if parse(trial.prompt) is not None)
-    words = {word for caption in captions for word in caption.replace(",", " ").split()}
-    shapes = [shape for noun, shape in NOVEL_NOUNS.items() if noun in words]
-    return known + tuple(trial.prompt for shape in shapes for trial in novel_trials(_NOVEL, _SEED, shape))

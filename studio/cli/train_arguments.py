@@ -12,6 +12,7 @@ TRAIN_FLAGS = {
     "folder": ("--data", "FOLDER"),
     "checkpoint": ("--model", "ID"),
     "preset": ("--preset", "ID"),
+    "subject": ("--subject", "ID"),
     "trigger": ("--trigger", "WORD"),
     "num_steps": ("--steps", "N"),
     "batch_size": ("--batch", "N"),
@@ -43,6 +44,7 @@ TRAIN_FLAGS = {
 _SAID = {
     "folder": "A folder of pictures with captions: text files beside them, images/ and captions/, a list or a table.",
     "preset": f"How thoroughly: {', '.join(PRESET_TITLES)} (balanced).",
+    "subject": "thing: its word calls it; or style: it shows in every picture, and nothing stays as it was (thing).",
     "crop": "centre, or buckets: pictures keep their form, as nearly as multiples of 64 pixels allow (buckets).",
     "reach": "Which layers change: attention, attention_and_feed_forward or all.",
     "optimizer": f"One of {', '.join(OPTIMIZER_TITLES)} (adamw).",
@@ -52,7 +54,7 @@ _SAID = {
     "seed": "The same seed and settings give the same adapter (0).",
 }
 _LISTS = ("sample_prompts", "prior_prompts")
-_TEXTS = ("folder", "checkpoint", "preset", "trigger", "crop", "reach", "optimizer", "schedule", *_LISTS)
+_TEXTS = ("folder", "checkpoint", "preset", "subject", "trigger", "crop", "reach", "optimizer", "schedule", *_LISTS)
 _NUMBERS = ("num_steps", "num_prior", "batch_size", "accumulation", "size", "rank", "patience", "look_every", "seed")
 
 

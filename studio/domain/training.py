@@ -11,7 +11,7 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.distillation import Reach
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.request import short_name
-from studio.domain.training_presets import PresetId, usual_training
+from studio.domain.training_presets import PresetId, SubjectId, usual_prior, usual_training
 
 OptimizerId = Literal["adamw", "adamw8bit", "prodigy"]
 ScheduleId = Literal["constant", "cosine", "linear", "restarts"]
@@ -32,8 +32,6 @@ OPTIMIZER_PACKAGES: Mapping[OptimizerId, str] = {"adamw8bit": "bitsandbytes", "p
 """What must be installed for it."""
 LEAST_FOR_VALIDATION = 20
 """Pictures from which on some are held out: of fewer, each is worth more learnt from."""
-POCKET_PRIOR, LARGE_PRIOR = 96, 200
-"""Pictures of what it knew, where they are wanted and nobody says how many."""
 SHOWN_PROMPTS = 4
 """Prompts that samples are drawn of."""
 
@@ -195,6 +193,7 @@ class TrainingRequest(_Frozen):
     folder: Annotated[str, Field(max_length=4000)] = ""
     checkpoint: str | None = None
     preset: PresetId = "balanced"
+    subject: SubjectId = "thing"
     trigger: Trigger = ""
     num_steps: NumSteps | None = None
     batch_size: BatchSize | None = None
@@ -232,6 +231,7 @@ class TrainingPlan(_Frozen):
     name: Name
     folder: str
     checkpoint: str
+    subject: SubjectId = "thing"
     trigger: Trigger
     num_pictures: int = 0
     num_steps: NumSteps
@@ -312,7 +312,7 @@ def resolve_training(request: TrainingRequest, catalogue: Catalogue, num_picture
         checkpoint = catalogue.checkpoint(request.checkpoint or catalogue.default_checkpoint)
     except NotFound as error:
         raise InvalidRequest(error.message, error.hint, "checkpoint") from None
-    values = usual_training(checkpoint, request.preset, num_pictures)
+    values = usual_training(checkpoint, request.preset, num_pictures, request.subject)
     values |= request.model_dump(exclude_none=True, exclude={"checkpoint", "preset", "alpha", "look_every"})
     num_steps = int(values["num_steps"])
     prior = _prior(request, checkpoint)
@@ -336,16 +336,14 @@ def _prior(request: TrainingRequest, checkpoint: Checkpoint) -> int:
     Raises:
         InvalidRequest: some are asked for, and nothing says of what.
     """
-    if not request.prior_prompts and not checkpoint.is_pocket:
-        if request.num_prior:
-            raise InvalidRequest(
-                "There is no prompt for the pictures of what the model knew.",
-                "Say what kind of thing it is that you teach, such as a photo of a dog.",
-                "prior_prompts",
-            )
-        return 0
+    if request.num_prior and not request.prior_prompts and not checkpoint.is_pocket:
+        raise InvalidRequest(
+            "There is no prompt for the pictures of what the model knew.",
+            "Say what kind of thing it is that you teach, such as a photo of a dog.",
+            "prior_prompts",
+        )
     if request.num_prior is None:
-        return POCKET_PRIOR if checkpoint.is_pocket else LARGE_PRIOR
+        return usual_prior(checkpoint, request.subject, has_prompts=bool(request.prior_prompts))
     return request.num_prior
 
 

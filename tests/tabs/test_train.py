@@ -110,10 +110,10 @@ def test_pictures_are_looked_at_and_their_captions_changed(tab: TrainTab, tmp_pa
     verdicts = dict(zip(table["Picture"], table["Verdict"], strict=True))
     assert verdicts["0000.png"] == "good, 256×256" and verdicts["tiny.png"].startswith("Left out: tiny.png has 20×20")
     changed = panel.on_change(table, "SKS", "moon")[panel.table]
-    assert "a red moon on a white background" in list(changed["Caption"])
+    assert "an orange moon on a mint background" in list(changed["Caption"])
     assert "sks" in (folder / "0000.txt").read_text(), "nothing is written before it is saved"
     panel.on_save(str(folder), changed)
-    assert (folder / "0000.txt").read_text().strip() == "a red moon on a white background"
+    assert (folder / "0000.txt").read_text().strip() == "an orange moon on a mint background"
 
 
 def test_uploads_become_a_folder_of_the_studios_own(tab: TrainTab, tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_uploads_become_a_folder_of_the_studios_own(tab: TrainTab, tmp_path: Pat
 
 
 def test_every_example_can_be_learnt_from(tab: TrainTab) -> None:
-    for title, folder in EXAMPLES.items():
+    for title, (subject, folder) in EXAMPLES.items():
         updates = tab.pictures.on_example(title)
-        assert updates[tab.pictures.folder] == str(folder)
+        assert updates[tab.pictures.folder] == str(folder) and updates[tab.pictures.subject] == subject
         assert "can be used" in updates[tab.pictures.told] and "corrupt" not in updates[tab.pictures.told]
 
 
