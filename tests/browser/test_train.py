@@ -28,7 +28,7 @@ def test_pictures_are_dropped_in_learnt_and_called_in_generate(page: Page, serve
     expect(page.locator("#train-pictures")).to_contain_text("16 pictures: 16 can be used")
     expect(page.locator("#train-plan")).to_contain_text("16 pictures. ")
     page.locator("#train-captions button.label-wrap").click()
-    expect(page.locator("#train-table")).to_contain_text("a red sks on a white background")
+    expect(page.locator("#train-table")).to_contain_text("an orange sks on a mint background")
     begin(page, "Dropped in")
     expect(page.locator("#train-samples thead th")).to_have_count(3, timeout=PATIENCE_MS)
     page.reload()
@@ -42,7 +42,7 @@ def test_pictures_are_dropped_in_learnt_and_called_in_generate(page: Page, serve
         page.locator("#train-kohya").click()
     assert download.value.suggested_filename.startswith("Dropped in")
     page.locator("#train-use").click()
-    expect(page.locator("#prompt textarea")).to_have_value(r"a red sks on a white background <lora:Dropped in:1>")
+    expect(page.locator("#prompt textarea")).to_have_value(r"an orange sks on a mint background <lora:Dropped in:1>")
 
 
 def test_what_is_missing_is_said_next_to_the_button(open_page: Open) -> None:

@@ -15,7 +15,7 @@ from engines.pocket.sampling import choose, sample_scene
 from engines.pocket.world import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, Scene, Thing, render
 
 _SEED, _SIDE_PX = 20_261_130, 256
-_CRESCENTS = ("single", "pair", "place", "pair", "pair", "pair", "pair", "pair") * 2
+_CRESCENTS = ("single", "pair", "pair", "place", "pair", "pair", "single", "pair") * 2
 """Most beside another shape: alone, one is learnt from few pictures."""
 _ALBUM = ("single", "pair", "size", "pair", "place", "count") * 4
 
