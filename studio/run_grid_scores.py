@@ -1,6 +1,6 @@
 """Which checkpoint is best: what each column of a grid scored, with how sure that is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from studio.comparison import over_prompts
@@ -9,6 +9,9 @@ from studio.statistics import Estimate, share
 
 FEWEST_PROMPTS = 6
 """Below so many, no difference of CLIP scores can be told from luck: an exact paired test never gets below 5 %."""
+
+_NAMED = 3
+"""Equals that are called by their names, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,9 @@ def verdict(scores: Sequence[ColumnScore]) -> str:
         few = f"{top.clip_gain.n} prompts are" if top.clip_gain.n > 1 else "One prompt is"
         return f"{few} too few to say which is best by CLIP score. Of {FEWEST_PROMPTS} or more it can be told."
     names = [score.column.title.replace("Step", "step") for score in best]
-    who = f"Best is {names[0]}" if len(best) == 1 else f"Equally good are {', '.join(names[:-1])} and {names[-1]}"
+    who = f"Best is {names[0]}" if len(names) == 1 else f"Equally good are {', '.join(names[:-1])} and {names[-1]}"
+    if len(names) > _NAMED:
+        who = f"{len(names)} are equally good, {names[0]} among them"
     rivals = [score for score in scores if score.column.use and score not in best and _overlap(score, top)]
     return f"{who}: {_words(top)}.{_rivals(len(rivals), len(best))}{_without(scores, top)}"
 
@@ -90,6 +95,11 @@ def _words(score: ColumnScore) -> str:
         return f"{right} of {score.right.n} pictures show what their prompt says, {interval(score.right)}"
     assert score.clip_gain
     return f"its CLIP score is {score.clip_gain.words('{:+.1f}'.format)} above that without an adapter"
+
+
+def clip_words(estimate: Estimate, form: Callable[[float], str]) -> str:
+    """A CLIP score with its interval; over fewer prompts than that can be told of, without."""
+    return form(estimate.value) if estimate.n < FEWEST_PROMPTS else estimate.words(form)
 
 
 def interval(estimate: Estimate) -> str:

@@ -18,7 +18,7 @@ from studio.domain.events import (
 from studio.domain.run_grid import GridCell, GridColumn
 from studio.domain.training import TrainingPlan
 from studio.run_grid import RunGrid
-from studio.run_grid_scores import ColumnScore, interval
+from studio.run_grid_scores import ColumnScore, clip_words, interval
 from studio.runs import Run
 from tabs import controls, views
 from tabs.widgets import as_json
@@ -108,8 +108,8 @@ def table(scores: Sequence[ColumnScore], judge: str = "") -> str:
         return ""
     parts: list[tuple[str, Callable[[ColumnScore], str]]] = [
         ("Drawn right", lambda score: interval(score.right) if score.right else ""),
-        ("CLIP score", lambda score: score.clip.words("{:.1f}".format) if score.clip else ""),
-        ("Above that without", lambda score: score.clip_gain.words("{:+.1f}".format) if score.clip_gain else ""),
+        ("CLIP score", lambda score: clip_words(score.clip, "{:.1f}".format) if score.clip else ""),
+        ("Above that without", lambda score: clip_words(score.clip_gain, "{:+.1f}".format) if score.clip_gain else ""),
         ("Pictures", lambda score: f"{score.n}, {score.failed} failed" if score.failed else f"{score.n}"),
     ]
     shown = [(title, words) for title, words in parts if any(words(score) for score in scores)]

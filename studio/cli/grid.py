@@ -21,7 +21,7 @@ from studio.files import storage_errors
 from studio.gallery import Gallery
 from studio.generation import EngineHolder
 from studio.run_grid import RunGrid
-from studio.run_grid_scores import ColumnScore, column_scores, interval, verdict
+from studio.run_grid_scores import ColumnScore, clip_words, column_scores, interval, verdict
 from studio.run_grid_sheet import picture_name
 from studio.settings import Settings
 
@@ -81,8 +81,8 @@ def _line(score: ColumnScore) -> tuple[str, ...]:
         score.column.title,
         f"{score.n}, {score.failed} failed" if score.failed else str(score.n),
         interval(score.right) if score.right else "",
-        score.clip.words("{:.1f}".format) if score.clip else "",
-        score.clip_gain.words("{:+.1f}".format) if score.clip_gain else "",
+        clip_words(score.clip, "{:.1f}".format) if score.clip else "",
+        clip_words(score.clip_gain, "{:+.1f}".format) if score.clip_gain else "",
     )
 
 

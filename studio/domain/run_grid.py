@@ -58,7 +58,7 @@ class GridColumn(_Frozen):
 
     @property
     def title(self) -> str:
-        return f"Step {self.step}, scale {self.use.lora_scale:g}" if self.use else "Without it"
+        return f"Step {self.step} at scale {self.use.lora_scale:g}" if self.use else "Without it"
 
 
 @dataclass(frozen=True, kw_only=True)
