@@ -141,7 +141,7 @@ def _head(column: GridColumn) -> str:
 
 
 def _short(column: GridColumn, score: ColumnScore | None) -> str:
-    scale = [f"scale {column.use.lora_scale:g}"] if column.use else []
+    scale = [f"scale {column.use.lora_scale:g}" if column.use else "scale 0"]
     right = [f"{score.right.value:.0%} right"] if score and score.right else []
     return " · ".join([*scale, *right])
 
