@@ -15,17 +15,19 @@ from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.tags import adapters_named
 from studio.metadata import FORMATS, MAX_PIXELS
+from studio.run_adapters import RunAdapters
 from studio.settings import PROJECT_ROOT
 
 PREVIEW_PX = 512
 
 
 class AdapterService:
-    """The store, and verdicts on what is in it."""
+    """The store, and verdicts on what is in it. A prompt may also name what a training run has kept of its looks."""
 
-    def __init__(self, store: AdapterStore, models_dir: Path) -> None:
+    def __init__(self, store: AdapterStore, models_dir: Path, runs_dir: Path) -> None:
         self.store = store
         self._models_dir = models_dir
+        self._of_runs = RunAdapters(runs_dir)
 
     def check(self, prompt: str, checkpoint: Checkpoint) -> None:
         """Refuse a prompt whose adapters are not there or do not fit `checkpoint`, before anything is drawn.
@@ -49,12 +51,14 @@ class AdapterService:
         Raises:
             NotFound: one went away since it was checked.
         """
-        return tuple(ChosenAdapter(use=use, path=self.store.path(use.adapter)) for use in adapters_named(prompt))
+        places = ((use, *self._place(use.adapter)) for use in adapters_named(prompt))
+        return tuple(ChosenAdapter(use=use, path=store.path(name)) for use, store, name in places)
 
     def hashes(self, prompt: str) -> str:
         """`name: hash` of the adapters that `prompt` names, as A1111-family tools write them; "" for none."""
-        adapters = (self.store.inspect(use.adapter).adapter for use in adapters_named(prompt))
-        return ", ".join(f"{adapter.id}: {adapter.short_hash}" for adapter in adapters if adapter)
+        places = ((use.adapter, *self._place(use.adapter)) for use in adapters_named(prompt))
+        adapters = ((adapter_id, store.inspect(name).adapter) for adapter_id, store, name in places)
+        return ", ".join(f"{adapter_id}: {adapter.short_hash}" for adapter_id, adapter in adapters if adapter)
 
     def verdict(self, adapter_id: str, checkpoint: Checkpoint) -> Verdict:
         """Whether an adapter can be used with `checkpoint`: of one that is not on this machine yet, only the family is
@@ -65,9 +69,10 @@ class AdapterService:
         """
         place = local_place(checkpoint, PROJECT_ROOT, self._models_dir)
         target = place and adapter_target(checkpoint, place)
+        store, name = self._place(adapter_id)
         if target:
-            return self.store.judge(adapter_id, target)
-        entry = self.store.get(adapter_id)
+            return store.judge(name, target)
+        entry = store.get(name)
         if entry.adapter is None:
             return Verdict(message=entry.problem)
         family = entry.adapter.family
@@ -106,6 +111,10 @@ class AdapterService:
             return f"{path.stat().st_mtime_ns:x}" if path else ""
         except OSError:  # removed a moment ago
             return ""
+
+    def _place(self, adapter_id: str) -> tuple[AdapterStore, str]:
+        """The folder of an adapter, and what it is called there."""
+        return self._of_runs.find(adapter_id) or (self.store, adapter_id)
 
 
 def _changes(entry: AdapterEntry, typed: Mapping[str, Any]) -> dict[str, Any]:

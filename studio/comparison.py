@@ -81,12 +81,12 @@ def _of_column(
         speed_up=median(ratios) if ratios else None,
         likeness=median(likeness) if likeness else None,
         right=share(sum(verdicts), len(verdicts)) if verdicts else None,
-        clip=_over_prompts(ours, seeds),
-        clip_gain=_over_prompts({row: ours[row] - theirs[row] for row in ours if row in theirs}, seeds),
+        clip=over_prompts(ours, seeds),
+        clip_gain=over_prompts({row: ours[row] - theirs[row] for row in ours if row in theirs}, seeds),
     )
 
 
-def _over_prompts(values: Mapping[int, float], seeds: int) -> Estimate | None:
+def over_prompts(values: Mapping[int, float], seeds: int) -> Estimate | None:
     """The mean over prompts of their pictures' mean; `values` are by row, of which each prompt has `seeds`."""
     prompts: dict[int, list[float]] = defaultdict(list)
     for row, value in values.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 from studio.dataset_files import read_dataset
 from studio.domain.catalogue import Catalogue
 from studio.domain.distillation import DistillationPlan, DistillationRequest, resolve_distillation
+from studio.domain.run_events import Looked
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
 from studio.own_accelerators import OwnAccelerators
@@ -49,7 +50,7 @@ class DistillationService(RunService[DistillationPlan]):
             plan = plan.model_copy(update={"num_pictures": len(found.items)})
         return self._begin(plan, visitor)
 
-    def _offer(self, run: Run[DistillationPlan], path: Path) -> str:
+    def _offer(self, run: Run[DistillationPlan], path: Path, look: Looked | None) -> str:
         return self._own_accelerators.add(path, run.plan.name).id
 
     def _withdraw(self, product_id: str) -> None:

@@ -164,7 +164,7 @@ class GenerationService:
         done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
         left = [index for index in range(request.num_images) if index not in done]
         if not is_again:
-            left = [index for index in left if not self._reuse(job, request.single(index), index)]
+            left = [index for index in left if not self.reuse(job, request.single(index), index)]
         reporter = StepReporter(job, request.num_images, request.num_images - len(left))
         if left:
             job.emit(Drawing)
@@ -220,6 +220,15 @@ class GenerationService:
         job.emit(ImageReady, image_id=record.id, image_index=index)
         return record
 
+    def reuse(self, job: Job, recipe: ResolvedRequest, index: int) -> ImageRecord | None:
+        """Give the job the picture that its owner has of `recipe` already; None if there is none."""
+        checkpoint = self._catalogue.checkpoint(recipe.checkpoint)
+        record = self._earlier.find(recipe, self.prompts(recipe), checkpoint, job.visitor)
+        if record is None or not self._gallery.reuse(job.id, index, record):
+            return None
+        job.emit(ImageReady, image_id=record.id, image_index=index)
+        return record
+
     def prompts(self, recipe: ResolvedRequest) -> tuple[str, str]:
         """The prompt and negative prompt as the model reads them: with the style's words, without adapters' tags."""
         prompt, negative = self._catalogue.styled(recipe)
@@ -232,15 +241,6 @@ class GenerationService:
     def engine_state(self) -> EngineState | None:
         """How the engine stands; None before it is there."""
         return self._engine.state()
-
-    def _reuse(self, job: Job, recipe: ResolvedRequest, index: int) -> bool:
-        """Give the job the picture that its owner has of `recipe` already; False if there is none."""
-        checkpoint = self._catalogue.checkpoint(recipe.checkpoint)
-        record = self._earlier.find(recipe, self.prompts(recipe), checkpoint, job.visitor)
-        if record is None or not self._gallery.reuse(job.id, index, record):
-            return False
-        job.emit(ImageReady, image_id=record.id, image_index=index)
-        return True
 
 
 def job_images(job: Job, gallery: Gallery) -> list[ImageRecord]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic
 
 from studio.domain.errors import InvalidRequest, JobCancelled, NotFound, TrainingFailed
 from studio.domain.events import Progress
-from studio.domain.run_events import Broken, Preparing, Trained
+from studio.domain.run_events import Broken, Looked, Preparing, Trained
 from studio.job import Job
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
@@ -42,8 +42,8 @@ class RunService(ABC, Generic[PlanT]):
         trainer.register(self.KIND, self.work)
 
     @abstractmethod
-    def _offer(self, run: Run[PlanT], path: Path) -> str:
-        """Offer the adapter at `path`, the best of `run`; its id."""
+    def _offer(self, run: Run[PlanT], path: Path, look: Looked | None) -> str:
+        """Offer the adapter at `path`, as `look` at `run` found it; its id."""
 
     @abstractmethod
     def _withdraw(self, product_id: str) -> None:
@@ -167,14 +167,16 @@ class RunService(ABC, Generic[PlanT]):
     def _land(self, run: Run[PlanT]) -> str:
         """Offer what is best of `run`, in place of what it left before; its id, "" where there is nothing yet."""
         path = run.export("kohya")
-        if path is None:
-            return ""
+        return "" if path is None else self._put_forward(run, path, run.best)
+
+    def _put_forward(self, run: Run[PlanT], path: Path, look: Looked | None) -> str:
+        """Offer the adapter at `path` in place of what `run` left before; its id."""
         if before := run.record.product_id:
             try:
                 self._withdraw(before)
             except NotFound:
                 logger.info("%s %s of run %s was deleted", self.PRODUCT, before, run.id)
-        made = self._offer(run, path)
+        made = self._offer(run, path, look)
         self.runs.keep(run, run.record.model_copy(update={f"{self.PRODUCT}_id": made}))
         return made
 

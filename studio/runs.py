@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from studio.domain.errors import NotFound
 from studio.domain.run_events import Looked, RunEvent, Settled, Trained, event_of
-from studio.domain.run_files import EVENTS, EXPORTS, PLAN, RECORD, SAMPLES, is_sample
+from studio.domain.run_files import CHECKPOINTS, EVENTS, EXPORTS, PLAN, RECORD, SAMPLES, checkpoint_step, is_sample
 from studio.files import atomic_write, storage_errors
 
 _ID = re.compile(r"[0-9a-f]{16,64}")
@@ -109,6 +109,12 @@ class Run(Generic[PlanT]):
     def sample(self, name: str) -> Path | None:
         """The sample of that name (see `studio.domain.run_files`), where there is one."""
         return _there(self.folder / SAMPLES / name) if is_sample(name) else None
+
+    @property
+    def checkpoints(self) -> dict[int, Path]:
+        """The adapters that are kept of its looks, by their steps in rising order."""
+        found = {checkpoint_step(path.name): path for path in (self.folder / CHECKPOINTS).glob("*")}
+        return {step: found[step] for step in sorted(step for step in found if step is not None)}
 
     def export(self, layout: str) -> Path | None:
         """The adapter in a layout, once there is one."""

@@ -52,13 +52,14 @@ class ScoringService:
             with self._noting(judge):
                 self._engine.get().preload_judge(judge)
 
-    def score(self, record: ImageRecord, checkpoint: Checkpoint) -> None:
-        """Have a picture judged by its prompt, as it was written, without tags; nothing where there is no judge."""
-        judge = self.judge_of(checkpoint)
+    def score(self, record: ImageRecord, checkpoint: Checkpoint) -> Score | None:
+        """Have a picture judged by its prompt, as it was written, without tags; None where there is no judge."""
+        judge, score = self.judge_of(checkpoint), None
         if judge is not None:
             with self._noting(judge):
                 score = self._engine.get().score(judge, self._gallery.path(record), without_tags(record.recipe.prompt))
                 self._ledger.keep_score(record.id, score)
+        return score
 
     def scores(self, job_id: str) -> dict[str, Score]:
         """What one judge said of the pictures that a job made, by the id of the picture: that which judged most, since

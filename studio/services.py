@@ -24,6 +24,7 @@ from studio.ledger import Ledger
 from studio.own_accelerators import OwnAccelerators
 from studio.planning import PlanningService
 from studio.reproduction import ReproductionService
+from studio.run_grid import RunGridService
 from studio.runs import Run
 from studio.scoring import ScoringService
 from studio.settings import PROJECT_ROOT, Settings
@@ -56,6 +57,7 @@ class Services:
     trainer: JobRunner
     distillation: DistillationService
     training: TrainingService
+    run_grids: RunGridService
 
     def close(self) -> None:
         """Stop the worker; a job in the middle goes on at the next start."""
@@ -119,7 +121,7 @@ def open_services(
     runner = JobRunner(ledger, queue=queue, max_queued=settings.max_queued)
     holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
     store = AdapterStore(settings.adapters_dir)
-    adapters = AdapterService(store, settings.models_dir)
+    adapters = AdapterService(store, settings.models_dir, settings.runs_dir)
     own_accelerators = OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue)
     own_accelerators.refresh()
     accelerators = AcceleratorService(catalogue, settings.accelerators_dir, offline=settings.offline)
@@ -132,6 +134,7 @@ def open_services(
     trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
     distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
     training = TrainingService(catalogue, trainer, ledger, settings, store, drawing_queue=queue)
+    run_grids = RunGridService(catalogue, runner, training, gallery, generation, scoring)
     runner.start()
     trainer.start()
     return Services(
@@ -152,6 +155,7 @@ def open_services(
         trainer=trainer,
         distillation=distillation,
         training=training,
+        run_grids=run_grids,
     )
 
 

@@ -8,7 +8,8 @@ from studio.dataset_import import Imported, import_files, import_zip
 from studio.dataset_scan import scan
 from studio.domain.catalogue import Catalogue
 from studio.domain.datasets import Scan, Verdict
-from studio.domain.errors import DatasetError, InvalidRequest
+from studio.domain.errors import DatasetError, InvalidRequest, NotFound
+from studio.domain.run_events import Looked
 from studio.domain.stamps import FileStamp, file_stamp
 from studio.domain.training import TrainingPlan, TrainingRequest, resolve_training
 from studio.jobs import JobRunner
@@ -108,11 +109,24 @@ class TrainingService(RunService[TrainingPlan]):
             raise DatasetError("A zip file came together with other files.", "Give one zip, or the pictures alone.")
         return import_zip(archives[0], folder) if archives else import_files(paths, folder)
 
-    def _offer(self, run: Run[TrainingPlan], path: Path) -> str:
+    def use_checkpoint(self, run_id: str, step: int) -> str:
+        """Put the adapter that a run kept after `step` among the adapters, in place of what it left there before; its
+        id.
+
+        Raises:
+            NotFound: there is no such run, or it has kept none of that step.
+            StorageFailed: it cannot be copied.
+        """
+        run = self.run_of(run_id)
+        path = run.checkpoints.get(step)
+        if path is None:
+            raise NotFound(f"No checkpoint of step {step} is kept.", "Choose another one.")
+        return self._put_forward(run, path, next((look for look in run.looked if look.step == step), None))
+
+    def _offer(self, run: Run[TrainingPlan], path: Path, look: Looked | None) -> str:
         entry = self._adapters.add(path, run.plan.name).entry
-        best = run.best
         notes = f"Trained on {run.plan.num_pictures} pictures with {run.plan.checkpoint}"
-        notes += f"; step {best.step} of {run.plan.num_steps}, {best.words}." if best else "."
+        notes += f"; step {look.step} of {run.plan.num_steps}, {look.words}." if look else "."
         words = (run.plan.trigger,) if run.plan.trigger else ()
         self._adapters.update(entry.id, {"title": run.plan.name, "notes": notes, "trigger_words": words})
         return entry.id

@@ -75,6 +75,16 @@ def build_routes(services: Services) -> list[Route]:
         name = f"{run.record.product_id or run.plan.name}-{path.stem}.safetensors"
         return FileResponse(path, filename=name, headers={"X-Content-Type-Options": "nosniff"})
 
+    def run_grid(request: Request) -> Response:
+        try:
+            grid = services.run_grids.newest(services.training.run_of(request.path_params["run_id"]))
+        except StudioError:
+            grid = None
+        if grid is None or not grid.folder.sheet.is_file():
+            return PlainTextResponse("There is no such grid.", status_code=404)
+        headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(grid.folder.sheet, filename=f"grid-{grid.folder.job_id[:16]}.png", headers=headers)
+
     def adapter_preview(request: Request) -> Response:
         try:
             path = services.adapters.store.preview_path(request.path_params["adapter_id"])
@@ -95,6 +105,7 @@ def build_routes(services: Services) -> list[Route]:
         Route("/comparisons/{job_id:str}.zip", comparison),
         Route("/runs/{run_id:str}/samples/{name:str}", run_sample),
         Route("/runs/{run_id:str}/{layout:str}.safetensors", run_export),
+        Route("/runs/{run_id:str}/grid.png", run_grid),
         Route("/adapters/{adapter_id:str}/preview", adapter_preview),
         Route("/health", health),
     ]

@@ -91,6 +91,10 @@ def _wire_training(tabs: gr.Tabs, generate: GenerateTab, train: TrainTab) -> Non
     train.use.click(
         guarded(train.on_use), [train.run, form["prompt"]], [form["prompt"], form["checkpoint"]], **QUIET
     ).then(lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET).then(**generate.settle)
+    grid = train.grid
+    grid.use.click(
+        guarded(grid.on_use), [grid.run, grid.picked, form["prompt"]], [form["prompt"], form["checkpoint"]], **QUIET
+    ).then(lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET).then(**generate.settle)
 
 
 def appearance() -> dict[str, Any]:

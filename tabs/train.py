@@ -19,6 +19,7 @@ from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.pictures import PicturesPanel, build_pictures_panel
 from tabs.result import build_confirm
+from tabs.run_grid import RunGridPanel, build_run_grid
 from tabs.run_panel import RunPanel
 from tabs.train_form import build_how, build_what, usual_values
 from tabs.visitor import build_browser_state, visitor_of
@@ -36,6 +37,7 @@ class TrainTab(RunPanel[TrainingPlan]):
     plan: gr.HTML
     pace: gr.HTML
     measures: gr.LinePlot
+    grid: RunGridPanel
 
     @property
     def service(self) -> TrainingService:
@@ -152,7 +154,7 @@ _WHAT = (
     "Teach a model a thing or a style from a few pictures. It learns in the background; close the page if you like. "
     "While pictures are drawn, it waits."
 )
-_DELETE = "Delete this run with its samples and its states for good? The adapter that came of it stays."
+_DELETE = "Delete this run with its samples, states and checkpoints for good? The adapter that came of it stays."
 
 
 def build_train(services: Services, token: gr.BrowserState) -> TrainTab:
@@ -191,13 +193,16 @@ def build_train(services: Services, token: gr.BrowserState) -> TrainTab:
                 use = gr.Button("Use in Generate", size="sm", visible=False, elem_id="train-use")
                 kohya = gr.Button("Download", size="sm", visible=False, elem_id="train-kohya")
                 diffusers = gr.Button("Download for diffusers", size="sm", visible=False, elem_id="train-diffusers")
+                evaluate = gr.Button("Evaluate its checkpoints", size="sm", visible=False, elem_id="train-evaluate")
                 delete = gr.Button("Delete", size="sm", visible=False, elem_id="train-delete")
             confirm, yes, no = build_confirm("train-delete", _DELETE)
+            run, timer = build_browser_state("training"), gr.Timer(LOOK_EVERY_S)
+            grid = build_run_grid(services, token, run, timer, evaluate)
     tab = TrainTab(
         services=services, token=token, form=Form(fields), pictures=pictures, plan=plan, error=error, start=start,
         stop=stop, go_on=go_on, delete=delete, confirm=confirm, yes=yes, no=no, runs=runs, samples=samples, pace=pace,
-        losses=losses, measures=measures, use=use, kohya=kohya, diffusers=diffusers, timer=gr.Timer(LOOK_EVERY_S),
-        run=build_browser_state("training"),
+        losses=losses, measures=measures, use=use, kohya=kohya, diffusers=diffusers, timer=timer, run=run,
+        grid=grid,
     )  # fmt: skip
     tab.wire()
     return tab

@@ -1,7 +1,7 @@
 """A whole training of a LoRA: pictures read, an adapter trained, looked at and measured, the best of it kept."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from engines.loading import Loaded
 from engines.training.adapter import AdapterInTraining
 from engines.training.best import Best
 from engines.training.captions import with_trigger
+from engines.training.checkpoints import Checkpoints
 from engines.training.control import Control, Pace
 from engines.training.diffusion import NoiseSchedule
 from engines.training.drawing import save_picture
@@ -100,6 +101,7 @@ class LoraTraining:
             is_sdxl=self._is_sdxl,
         )
         self._best = Best(folder)
+        self._checkpoints = Checkpoints(folder)
 
     def run(self) -> None:
         """Go on to the end, then write the best adapter; see `export` for what a stop leaves.
@@ -134,16 +136,34 @@ class LoraTraining:
         kept, look = self._best.factors(), self._best.look
         if kept is None or look is None:
             return
-        step = look.step
         factors = {
             cast(Part, part): {path: LowRank(**parts) for path, parts in changes.items()}
             for part, changes in kept.items()
         }
-        metadata = adapter_metadata(self._loaded, self._plan, step, [caption for _, caption in self._items])
         for layout, name in EXPORTS.items():
-            family = self._loaded.checkpoint.family
-            write_adapter(self._folder / name, factors, family, cast(Layout, layout), metadata, dtype=torch.float32)
-        self._control.tell(Exported(step=step))
+            self._write(self._folder / name, factors, look.step, cast(Layout, layout), torch.float32)
+        self._control.tell(Exported(step=look.step))
+
+    def _write(
+        self,
+        path: Path,
+        factors: Mapping[Part, Mapping[str, LowRank]],
+        step: int,
+        layout: Layout,
+        dtype: torch.dtype,
+    ) -> None:
+        """Write the adapter as it was after `step`, with what it says of itself."""
+        metadata = adapter_metadata(self._loaded, self._plan, step, [caption for _, caption in self._items])
+        write_adapter(path, factors, self._loaded.checkpoint.family, layout, metadata, dtype=dtype)
+
+    def _keep_checkpoint(self, step: int) -> None:
+        """Keep the adapter as it is now, small, beside those of earlier looks."""
+        factors, best = self._adapter.factors(), self._best.look
+        self._checkpoints.keep(
+            step,
+            lambda path: self._write(path, factors, step, "peft", torch.float16),
+            best=best and best.step,
+        )
 
     def _gathered(self) -> tuple[list[TrainingPicture], list[TrainingPicture]]:
         """The pictures that are learnt from, and those that are held out."""
@@ -262,7 +282,9 @@ class LoraTraining:
                 checked=len(probes),
                 validation=validation.loss() if held_out else None,
             )
-            self._control.tell(looked)  # first: a kill between the two has it told again, and not forgotten
+            if step:
+                self._keep_checkpoint(step)  # before it is told: what is told of is there
+            self._control.tell(looked)  # before it may be best: a kill between has it told again, and not forgotten
             self._best.offer(looked, self._factors)
 
         return look

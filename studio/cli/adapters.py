@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
             added = store.add(Path(options.file), options.name)
             print(added.entry.id if added.is_new else f"{added.entry.id} has the same weights already")
         case "edit":
-            _edit(AdapterService(store, settings.models_dir), options.adapter, vars(options))
+            _edit(AdapterService(store, settings.models_dir, settings.runs_dir), options.adapter, vars(options))
         case "merge":
             _merge(store, vars(options))
         case "rename":
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
         case "remove":
             store.remove(options.adapter)
         case "show":
-            service = AdapterService(store, settings.models_dir)
+            service = AdapterService(store, settings.models_dir, settings.runs_dir)
             _show(service, options.adapter, options.model, catalogue, as_json=options.json)
         case _:
             _list(store.entries(), as_json=getattr(options, "json", False))

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from studio import __version__
 from studio.cli.dataset_arguments import add_dataset
 from studio.cli.distil_arguments import DISTIL_FLAGS, add_distil
+from studio.cli.grid_arguments import GRID_FLAGS, add_grid
 from studio.cli.merge_arguments import add_merge
 from studio.cli.train_arguments import TRAIN_FLAGS, add_train
 from studio.domain.adapter import MAX_LORA_SCALE
@@ -30,7 +31,7 @@ FLAGS = {
 }
 """Field of the request → its flag and what stands for the value in the help."""
 
-_COMMANDS = "generate | flash | train | distil | dataset | models | adapters | serve"
+_COMMANDS = "generate | flash | train | grid | distil | dataset | models | adapters | serve"
 _EPILOG = "Settings come from FLASH_STUDIO_* variables, such as FLASH_STUDIO_DATA_DIR; the README lists them."
 
 
@@ -83,6 +84,11 @@ def build_parser(catalogue: Catalogue) -> Parser:
         description="Train a LoRA on a folder of pictures with captions. Ctrl+C keeps the best so far; a run can be "
         "taken up again.", epilog=_EPILOG, allow_abbrev=False,
     ), catalogue)  # fmt: skip
+    add_grid(commands.add_parser(
+        "grid", help="compare the checkpoints of a training run",
+        description="Draw the same prompts and seeds with each adapter that a training run has kept, at several scales "
+        "and without any, and say which is best. What was drawn before is not drawn again.", allow_abbrev=False,
+    ))  # fmt: skip
     add_dataset(
         commands.add_parser(
             "dataset",
@@ -117,6 +123,8 @@ def request_values(options: argparse.Namespace) -> dict[str, object]:
 def flag(field: str | None) -> str:
     """The flag of a field, or "" for the prompt and what has none."""
     name = field or ""
+    if name in GRID_FLAGS:
+        return GRID_FLAGS[name]
     is_own = name in ("out", "steps", "baseline_steps", "baseline_guidance")
     for flags in (DISTIL_FLAGS, TRAIN_FLAGS):
         if name in flags and name not in FLAGS:

@@ -1,4 +1,4 @@
-// props.value: JSON of {empty, columns: [{title, note}], rows: [{title, cells: [{id, thumb, text} | null]}], selected,
+// props.value: JSON of {empty, columns: [{title, note, id?: can be picked}], rows: [{title, cells: [{id, thumb, text} | null]}], selected,
 // line, percent (null: nothing runs)}
 const find = (selector) => element.querySelector(selector);
 const table = find("table"), head = find("thead"), body = find("tbody"), bar = find(".stage-bar");
@@ -11,9 +11,15 @@ const make = (tag, text) => {
 };
 
 const heading = (column) => {
-  const cell = make("th", column.title);
+  const cell = make("th"), words = make(column.id ? "button" : "span", column.title);
   cell.scope = "col";
-  if (column.note) cell.append(make("small", column.note));
+  if (column.note) words.append(make("small", column.note));
+  if (column.id) {
+    words.type = "button";
+    words.dataset.id = column.id;
+    words.addEventListener("click", () => { mark(column.id); trigger("pick", { id: column.id }); });
+  }
+  cell.append(words);
   return cell;
 };
 
@@ -33,7 +39,8 @@ const picture = (cell) => {
 };
 
 const row = ({ title, cells }) => {
-  const above = make("tr"), name = make("th", title), line = make("tr");
+  const above = make("tr"), name = make("th"), line = make("tr");
+  name.append(make("span", title));
   name.scope = "rowgroup";
   name.colSpan = cells.length;
   above.append(name);
@@ -41,9 +48,11 @@ const row = ({ title, cells }) => {
   return [above, line];
 };
 
+// A column is picked with any picture of it: their ids begin with its own and a slash.
 const mark = (id) => {
-  for (const button of body.querySelectorAll("button"))
-    button.setAttribute("aria-pressed", String(button.dataset.id === id));
+  const ids = [id, (id || "").split("/")[0]];
+  for (const button of table.querySelectorAll("button"))
+    button.setAttribute("aria-pressed", String(ids.includes(button.dataset.id)));
 };
 
 const render = () => {

@@ -154,6 +154,10 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(
         wanted, killed = (load_file(each.folder / name) for each in (finished, again))
         assert wanted.keys() == killed.keys() and all(torch.equal(wanted[key], killed[key]) for key in wanted)
     assert [look.model_dump() for look in again.looked] == [look.model_dump() for look in finished.looked]
+    assert list(again.checkpoints) == list(finished.checkpoints) == [5, 10, 12]
+    for step, path in finished.checkpoints.items():
+        wanted, killed = load_file(path), load_file(again.checkpoints[step])
+        assert wanted.keys() == killed.keys() and all(torch.equal(wanted[key], killed[key]) for key in wanted)
 
 
 def test_a_run_that_is_stopped_keeps_its_best_and_goes_on(studio: Services) -> None:

@@ -1,0 +1,266 @@
+"""Evaluates the checkpoints of a training run: draws a grid over them, scales, prompts and seeds, and has it judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.pocket.checker import judge
+from engines.pocket.grammar import parse
+from studio.domain.catalogue import Catalogue, Checkpoint
+from studio.domain.errors import GenerationFailed, InvalidRequest, JobCancelled, NotFound
+from studio.domain.events import Drawing
+from studio.domain.images import ImageRecord
+from studio.domain.request import GenerationRequest
+from studio.domain.run_grid import MAX_PICTURES, CellResult, Grid, GridCell, GridColumn, GridRequest, seeds_from
+from studio.domain.tags import AdapterUse, without_tags
+from studio.domain.training import TrainingPlan
+from studio.files import atomic_write
+from studio.flash_files import png
+from studio.gallery import Gallery, opened
+from studio.generation import GenerationService
+from studio.job import Job
+from studio.jobs import JobRunner
+from studio.run_adapters import checkpoint_adapter
+from studio.run_grid_files import GridFolder, grid_folder, newest_grid
+from studio.run_grid_scores import ColumnScore, column_scores
+from studio.run_grid_sheet import contact_sheet
+from studio.runs import Run
+from studio.scoring import ScoringService
+from studio.step_reporter import StepReporter
+from studio.training import TrainingService
+
+KIND = "run-grid"
+_KEPT = 16
+"""Grids whose scores are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunGrid:
+    """A grid as it stands: what was asked, what came of its cells, which pictures are there, by index. `job` draws it,
+    or did so; None if nothing is known of it any more."""
+
+    folder: GridFolder
+    grid: Grid
+    results: Mapping[int, CellResult]
+    pictures: Mapping[int, ImageRecord]
+    job: Job | None
+
+
+class RunGridService:
+    """Submits such grids and draws them. What its owner has of a cell already is not drawn again."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        runner: JobRunner,
+        training: TrainingService,
+        gallery: Gallery,
+        generation: GenerationService,
+        scoring: ScoringService,
+    ) -> None:
+        self._catalogue = catalogue
+        self._runner = runner
+        self._training = training
+        self._gallery = gallery
+        self._generation = generation
+        self._scoring = scoring
+        self._scores: dict[str, tuple[int, tuple[ColumnScore, ...]]] = {}
+        runner.register(KIND, self.run)
+
+    def submit(self, request: GridRequest, visitor: str = "local") -> RunGrid:
+        """Decide what is open and put the grid in line.
+
+        Raises:
+            NotFound: there is no such run.
+            InvalidRequest: values that do not fit the run or its model, or an adapter that cannot be used.
+            QueueFull: too much is waiting.
+        """
+        grid = self.resolve(request)
+        for column in grid.columns:
+            tag = f" {column.use.tag}" if column.use else ""
+            self._generation.check(grid.recipe.model_copy(update={"prompt": f"{grid.prompts[0]}{tag}"}))
+        job = self._runner.submit(KIND, grid.model_dump(mode="json"), visitor)
+        folder = grid_folder(self._training.run_of(grid.run), job.id)
+        folder.begin(grid)
+        return self._standing(folder, grid, job)
+
+    def standing(self, grid: RunGrid) -> RunGrid:
+        """A grid as it stands now."""
+        return self._standing(grid.folder, grid.grid, grid.job)
+
+    def resolve(self, request: GridRequest) -> Grid:
+        """What would be drawn; see `submit`."""
+        run = self._training.run_of(request.run)
+        steps = _chosen_steps(run, request)
+        scales = sorted({scale for scale in request.scales if scale})  # at 0 it is the model alone
+        if not scales:
+            raise InvalidRequest("A scale of 0 is the model alone.", "Give another one, such as 1.", "scales")
+        prompts = tuple(dict.fromkeys(map(_plain, request.prompts or run_prompts(run))))
+        if not all(prompts) or not prompts:
+            raise InvalidRequest("There is no prompt.", "Write what the pictures should show.", "prompts")
+        columns = (
+            GridColumn(step=step, use=AdapterUse(adapter=checkpoint_adapter(run, step), lora_scale=scale))
+            for step in steps
+            for scale in scales
+        )
+        grid = Grid(
+            run=run.id,
+            recipe=self._catalogue.resolve(self._common(request, run.plan, prompts[0])),
+            columns=(GridColumn(), *columns),
+            prompts=prompts,
+            seeds=seeds_from(request.seed, request.num_images),
+        )
+        if (count := len(grid.columns) * len(grid.rows)) > MAX_PICTURES:
+            raise InvalidRequest(
+                f"That comes to {count} pictures; at most {MAX_PICTURES} are drawn at a time.",
+                "Take fewer checkpoints, scales, prompts or seeds.",
+                "num_images",
+            )
+        return grid
+
+    def newest(self, run: Run[TrainingPlan]) -> RunGrid | None:
+        """The last grid of `run` as it stands; None where there is none that can be read."""
+        folder = newest_grid(run)
+        if folder is None:
+            return None
+        try:
+            grid = folder.grid
+        except (OSError, ValueError):
+            return None
+        return self._standing(folder, grid, self._job(folder.job_id))
+
+    def scores(self, grid: RunGrid) -> tuple[ColumnScore, ...]:
+        """What each of its columns scored so far. A page asks every other second."""
+        known, told = self._scores.get(grid.folder.job_id, (-1, ()))
+        if known != len(grid.results):
+            told = column_scores(grid.grid, grid.results)
+            kept = dict(list(self._scores.items())[-_KEPT:])
+            self._scores = {**kept, grid.folder.job_id: (len(grid.results), told)}
+        return told
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Draw and judge every cell of `job` that no line tells of yet; the job handler."""
+        grid = Grid.model_validate(dict(job.payload))
+        folder = grid_folder(self._training.run_of(grid.run), job.id)
+        folder.begin(grid)
+        checkpoint = self._catalogue.checkpoint(grid.recipe.checkpoint)
+        try:
+            seconds = self._draw(job, grid, checkpoint, folder)
+        finally:
+            self._write_sheet(folder, grid)
+        return {"num_images": len(grid.cells()), "seconds": round(seconds, 2)}
+
+    def _draw(self, job: Job, grid: Grid, checkpoint: Checkpoint, folder: GridFolder) -> float:
+        """Gives what it took, in seconds."""
+        cells, told = grid.cells(), folder.results()
+        made = {record.image_index: record for record in self._gallery.of_job(job.id)}
+        left = [cell for cell in cells if cell.index not in told]
+        left = [cell for cell in left if not self._is_there(job, cell, made.get(cell.index), checkpoint, folder)]
+        reporter = StepReporter(job, len(cells), len(cells) - len(left))
+        if left:
+            job.emit(Drawing)
+        for cell in left:
+            try:
+                picture = self._generation.make(cell.recipe, job.cancelled, reporter, reporter.fetching)
+            except GenerationFailed as error:  # an adapter that was trained too hard spoils its own cells alone
+                is_judged = checkpoint.is_pocket and parse(_text(cell)) is not None
+                folder.note(CellResult(index=cell.index, right=False if is_judged else None, problem=error.message))
+            else:
+                if job.cancelled():
+                    raise JobCancelled
+                record = self._generation.keep(job, cell.recipe, cell.index, picture)
+                self._judge(cell, record, checkpoint, folder)
+            reporter.image_done()
+        return reporter.elapsed_s
+
+    def _is_there(
+        self, job: Job, cell: GridCell, made: ImageRecord | None, checkpoint: Checkpoint, folder: GridFolder
+    ) -> bool:
+        """Whether a cell is drawn: `made` by this job, just before the studio was killed, or earlier; it is then
+        judged."""
+        if job.cancelled():
+            raise JobCancelled
+        record = made or self._generation.reuse(job, cell.recipe, cell.index)
+        if record is None:
+            return False
+        self._judge(cell, record, checkpoint, folder)
+        return True
+
+    def _judge(self, cell: GridCell, record: ImageRecord, checkpoint: Checkpoint, folder: GridFolder) -> None:
+        scene = parse(_text(cell)) if checkpoint.is_pocket else None
+        score = self._scoring.score(record, checkpoint)
+        folder.note(
+            CellResult(
+                index=cell.index,
+                image_id=record.id,
+                right=None if scene is None else judge(opened(self._gallery.path(record)), scene).correct,
+                cosine=score and round(score.cosine, 6),
+                judge=score.judge if score else "",
+            )
+        )
+
+    def _write_sheet(self, folder: GridFolder, grid: Grid) -> None:
+        paths = self._paths(folder)
+        if paths:
+            atomic_write(folder.sheet, png(contact_sheet(grid, paths)))
+
+    def _paths(self, folder: GridFolder) -> dict[int, Path]:
+        records = {record.image_index: record for record in self._gallery.of_job(folder.job_id)}
+        return {index: self._gallery.path(record) for index, record in records.items()}
+
+    def _common(self, request: GridRequest, plan: TrainingPlan, prompt: str) -> GenerationRequest:
+        checkpoint = self._catalogue.checkpoint(plan.checkpoint)
+        size = plan.size if checkpoint.min_size <= plan.size <= checkpoint.max_size else None
+        return GenerationRequest(
+            prompt=prompt,
+            checkpoint=checkpoint.id,
+            width=size,
+            height=size,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            scheduler=request.scheduler,
+            seed=request.seed,
+        )
+
+    def _standing(self, folder: GridFolder, grid: Grid, job: Job | None) -> RunGrid:
+        pictures = {record.image_index: record for record in self._gallery.of_job(folder.job_id)}
+        return RunGrid(folder=folder, grid=grid, results=folder.results(), pictures=pictures, job=job)
+
+    def _job(self, job_id: str) -> Job | None:
+        try:
+            return self._runner.job(job_id)
+        except NotFound:
+            return None
+
+
+def run_prompts(run: Run[TrainingPlan]) -> tuple[str, ...]:
+    """The prompts that `run` drew samples of."""
+    return next((look.prompts for look in reversed(run.looked) if look.prompts), run.plan.sample_prompts)
+
+
+def _chosen_steps(run: Run[TrainingPlan], request: GridRequest) -> tuple[int, ...]:
+    """Raises InvalidRequest where the run has not kept what is asked for."""
+    kept = tuple(run.checkpoints)
+    if not kept:
+        raise InvalidRequest(
+            "This run has kept no checkpoint yet.", "One is kept whenever it is looked at.", "steps_of_run"
+        )
+    if request.steps_of_run is None:
+        return kept
+    if unknown := sorted(set(request.steps_of_run) - set(kept)):
+        raise InvalidRequest(
+            f"No checkpoint of step {unknown[0]} is kept.",
+            f"There are those of step {', '.join(map(str, kept))}.",
+            "steps_of_run",
+        )
+    return tuple(sorted(set(request.steps_of_run)))
+
+
+def _plain(prompt: str) -> str:
+    """A prompt that reads the same with a tag behind it as without one, to the letter."""
+    return " ".join(prompt.split()).strip(" ,")
+
+
+def _text(cell: GridCell) -> str:
+    return without_tags(cell.recipe.prompt)

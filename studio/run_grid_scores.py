@@ -1,0 +1,147 @@
+"""Which checkpoint is best: what each column of a grid scored, with how sure that is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from studio.comparison import over_prompts
+from studio.domain.run_grid import CellResult, Grid, GridColumn
+from studio.statistics import Estimate, share
+
+FEWEST_PROMPTS = 6
+"""Below so many, no difference of CLIP scores can be told from luck: an exact paired test never gets below 5 %."""
+
+_NAMED = 3
+"""Equals that are called by their names, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnScore:
+    """Of one column, over its `n` cells so far, of which `failed` could not be drawn. `right` is the share that the
+    checker passes, a cell that failed counting as wrong; `clip` is the CLIP score (cosine · 100) and `clip_gain` how
+    much it is above that without an adapter. Their unit is the prompt, and its seeds are averaged first."""
+
+    column: GridColumn
+    n: int
+    failed: int
+    right: Estimate | None
+    clip: Estimate | None
+    clip_gain: Estimate | None
+
+
+def column_scores(grid: Grid, results: Mapping[int, CellResult]) -> tuple[ColumnScore, ...]:
+    """Of every column that has a cell yet; `results` are by the index of their cell."""
+    by_column: dict[GridColumn, dict[int, CellResult]] = {column: {} for column in grid.columns}
+    for cell in grid.cells():
+        if cell.index in results:
+            by_column[cell.column][cell.row] = results[cell.index]
+    clips = {column: _clips(rows) for column, rows in by_column.items()}
+    without = clips[grid.columns[0]]
+    return tuple(_score(column, rows, clips[column], without, grid) for column, rows in by_column.items() if rows)
+
+
+def _clips(rows: Mapping[int, CellResult]) -> dict[int, float]:
+    return {row: 100 * result.cosine for row, result in rows.items() if result.cosine is not None}
+
+
+def _score(
+    column: GridColumn,
+    rows: Mapping[int, CellResult],
+    clips: Mapping[int, float],
+    without: Mapping[int, float],
+    grid: Grid,
+) -> ColumnScore:
+    verdicts = [result.right for result in rows.values() if result.right is not None]
+    gains = {row: clips[row] - without[row] for row in clips if row in without} if column.use else {}
+    return ColumnScore(
+        column=column,
+        n=len(rows),
+        failed=sum(bool(result.problem) for result in rows.values()),
+        right=share(sum(verdicts), len(verdicts)) if verdicts else None,
+        clip=over_prompts(clips, len(grid.seeds)),
+        clip_gain=over_prompts(gains, len(grid.seeds)),
+    )
+
+
+def best_of(scores: Sequence[ColumnScore]) -> tuple[ColumnScore, ...]:
+    """The best of the columns with an adapter, by what is drawn right, else by the CLIP score above that without one;
+    several that are exactly equal, none where nothing is measured."""
+    measured = [score for score in scores if score.column.use and _measure(score) is not None]
+    if any(score.right for score in measured):
+        measured = [score for score in measured if score.right]
+    top = max((_value(score) for score in measured), default=0.0)
+    return tuple(score for score in measured if _value(score) == top)
+
+
+def verdict(scores: Sequence[ColumnScore]) -> str:
+    """Which column is best, in sentences, and whether that may be luck; "" while there is nothing to say."""
+    best = best_of(scores)
+    if not best:
+        return ""
+    top = best[0]
+    if not top.right and top.clip_gain and top.clip_gain.n < FEWEST_PROMPTS:
+        few = f"{top.clip_gain.n} prompts are" if top.clip_gain.n > 1 else "One prompt is"
+        return f"{few} too few to say which is best by CLIP score. Of {FEWEST_PROMPTS} or more it can be told."
+    names = [score.column.title.replace("Step", "step") for score in best]
+    who = f"Best is {names[0]}" if len(names) == 1 else f"Equally good are {', '.join(names[:-1])} and {names[-1]}"
+    if len(names) > _NAMED:
+        who = f"{len(names)} are equally good, {names[0]} among them"
+    rivals = [score for score in scores if score.column.use and score not in best and _overlap(score, top)]
+    return f"{who}: {_words(top)}.{_rivals(len(rivals), len(best))}{_without(scores, top)}"
+
+
+def _words(score: ColumnScore) -> str:
+    if score.right:
+        right = round(score.right.value * score.right.n)
+        return f"{right} of {score.right.n} pictures show what their prompt says, {interval(score.right)}"
+    assert score.clip_gain
+    return f"its CLIP score is {score.clip_gain.words('{:+.1f}'.format)} above that without an adapter"
+
+
+def clip_words(estimate: Estimate, form: Callable[[float], str]) -> str:
+    """A CLIP score with its interval; over fewer prompts than that can be told of, without."""
+    return form(estimate.value) if estimate.n < FEWEST_PROMPTS else estimate.words(form)
+
+
+def interval(estimate: Estimate) -> str:
+    """ "94 % [72–99 %]": a share with its 95 % interval."""
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.0f} %"
+    return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f}–{100 * estimate.high:.0f} %]"
+
+
+def _rivals(count: int, ties: int) -> str:
+    if count:
+        others = f"The intervals of {count} others overlap" if count > 1 else "The interval of one other overlaps"
+        return f" {others} with that, so it may be luck: more seeds or prompts would tell."
+    return "" if ties > 1 else " No other interval overlaps with that."
+
+
+def _without(scores: Sequence[ColumnScore], best: ColumnScore) -> str:
+    """How the model without an adapter does beside it."""
+    control = next((score for score in scores if score.column.use is None), None)
+    if best.right and control and control.right:
+        is_sure = not _overlap(control, best)
+        luck = "" if is_sure else ", which may be as good"
+        return f" Without an adapter it is {interval(control.right)}{luck}."
+    if not best.right and best.clip_gain and best.clip_gain.low is not None and best.clip_gain.low <= 0:
+        return " Without an adapter the score may be as high."
+    return ""
+
+
+def _measure(score: ColumnScore) -> Estimate | None:
+    return score.right or score.clip_gain
+
+
+def _value(score: ColumnScore) -> float:
+    measure = _measure(score)
+    assert measure is not None
+    return measure.value
+
+
+def _overlap(one: ColumnScore, other: ColumnScore) -> bool:
+    """Whether their intervals do, as far as there are any: of too few, all overlap."""
+    a, b = _measure(one), _measure(other)
+    if a is None or b is None or None in (a.low, a.high, b.low, b.high):
+        return True
+    assert a.low is not None and a.high is not None and b.low is not None and b.high is not None
+    return a.low <= b.high and b.low <= a.high
