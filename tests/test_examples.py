@@ -60,7 +60,7 @@ def test_reproduce_comes_to_the_same_pixels(runs: dict[str, tuple[int, str, Path
     assert "Identical" in runs["reproduce"][1]
 
 
-@pytest.mark.parametrize(("name", "count", "look"), [("crescents", 16, None), ("album", 24, unmounted)])
+@pytest.mark.parametrize(("name", "count", "look"), [("crescents", 16, None), ("album", 40, unmounted)])
 def test_pictures_to_train_with_show_what_they_say(
     name: str, count: int, look: Callable[[Image.Image], Image.Image] | None
 ) -> None:

@@ -17,7 +17,7 @@ from engines.pocket.world import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES
 _SEED, _SIDE_PX = 20_261_130, 256
 _CRESCENTS = ("single", "pair", "pair", "place", "pair", "pair", "single", "pair") * 2
 """Most beside another shape: alone, one is learnt from few pictures."""
-_ALBUM = ("single", "pair", "size", "pair", "place", "count") * 4
+_ALBUM = ("single", "pair", "size", "pair", "place", "count", "size", "count") * 5
 
 
 def crescents() -> list[tuple[Image.Image, str]]:
