@@ -99,6 +99,7 @@ def build_how(checkpoint: Checkpoint) -> dict[str, Component]:
             **_chosen("optimizer"),
         )  # fmt: skip
         fields["crop"] = gr.Dropdown(_CROPS, value="buckets", filterable=False, **_chosen("crop"))
+        fields["decompose"] = gr.Checkbox(**_said("decompose"))
         fields["shuffle_tags"] = gr.Checkbox(
             label="Captions are tags: in another order each time", elem_id="train-shuffle-tags"
         )

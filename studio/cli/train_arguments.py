@@ -64,6 +64,7 @@ def add_train(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
         kind: type = str if field in _TEXTS else int if field in _NUMBERS else float
         more: dict[str, Any] = {"action": "append"} if field in _LISTS else {"type": kind}
         parser.add_argument(name, dest=field, metavar=metavar, help=_help(field, catalogue), **more, **given)
+    parser.add_argument("--dora", dest="decompose", action="store_true", help=_help("decompose", catalogue), **given)
     parser.add_argument(
         "--shuffle-tags", action="store_true", help="captions are tags: in another order each time", **given
     )

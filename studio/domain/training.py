@@ -90,6 +90,14 @@ Dropout = Annotated[
         description="Against learning by heart, for few pictures and many steps.",
     ),
 ]
+Decompose = Annotated[
+    bool,
+    Field(
+        title="Direction and strength apart — DoRA",
+        description="Learns more with a small rank, nearer to a training of the whole model. A step takes longer, and "
+        "such an adapter cannot be merged.",
+    ),
+]
 LearningRate = Annotated[
     float,
     Field(gt=0, le=1.0, title="How fast it learns — learning rate", description="Too fast, and pictures fall apart."),
@@ -204,6 +212,7 @@ class TrainingRequest(_Frozen):
     rank: Rank | None = None
     alpha: Alpha | None = None
     dropout: Dropout = 0.0
+    decompose: Decompose = False
     reach: Reach | None = None
     learning_rate: LearningRate | None = None
     text_learning_rate: TextLearningRate | None = None
@@ -242,6 +251,7 @@ class TrainingPlan(_Frozen):
     rank: Rank
     alpha: Alpha
     dropout: Dropout
+    decompose: Decompose = False
     reach: Reach
     learning_rate: LearningRate
     text_learning_rate: TextLearningRate

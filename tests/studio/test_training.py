@@ -82,8 +82,11 @@ def enough(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(enough: Path) -> dict[str, object]:
-    """What the undisturbed run is asked: words learn, too, and inputs drop out at random."""
-    return {"folder": str(enough), "num_steps": 12, "look_every": 5, "text_learning_rate": 5e-4, "dropout": 0.1}
+    """What the undisturbed run is asked: words learn, too, as do lengths (DoRA), and inputs drop out at random."""
+    return {
+        "folder": str(enough), "num_steps": 12, "look_every": 5, "text_learning_rate": 5e-4, "dropout": 0.1,
+        "decompose": True,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
