@@ -35,6 +35,7 @@ _NUMBERS = {
     "prior_weight": None,
     "validation_share": None,
     "patience": 0,
+    "mask_floor": None,
     "look_every": 0,
     "seed": 0,
 }
@@ -100,6 +101,7 @@ def build_how(checkpoint: Checkpoint) -> dict[str, Component]:
         )  # fmt: skip
         fields["crop"] = gr.Dropdown(_CROPS, value="buckets", filterable=False, **_chosen("crop"))
         fields["decompose"] = gr.Checkbox(**_said("decompose"))
+        fields["masked"] = gr.Checkbox(**_said("masked"))
         fields["shuffle_tags"] = gr.Checkbox(
             label="Captions are tags: in another order each time", elem_id="train-shuffle-tags"
         )

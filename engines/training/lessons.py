@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engines.training.adapter import AdapterInTraining
 from engines.training.captions import said
-from engines.training.latents import TrainingPicture
+from engines.training.latents import TrainingPicture, stacked_weights
 from engines.training.objective import Denoising
 from engines.training.text import FixedTexts, Texts
 from engines.training.unet import Denoiser, Told
@@ -45,7 +45,8 @@ class Lessons:
         is said without it. Gives the share of the new pictures in the step's loss."""
         plan = self._plan
         captions, time_ids = self._said(pictures, place), [each.time_ids for each in pictures]
-        new = self._objective.question(self._stacked(pictures), self._generator(place, 10_000_019))
+        weights = stacked_weights(pictures)
+        new = self._objective.question(self._stacked(pictures), self._generator(place, 10_000_019), weights)
         prior = self._prior_batch(place)
         if not prior:
             error = self._objective.loss(self._denoiser.predict(*new.asked, self.told(captions, time_ids)), new)

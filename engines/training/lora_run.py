@@ -18,6 +18,7 @@ from engines.training.drawing import judged, save_picture
 from engines.training.latents import LatentStore, TrainingPicture, gather_pictures
 from engines.training.lessons import Lessons
 from engines.training.loop import Plan, Trainee
+from engines.training.masks import MaskStore
 from engines.training.metadata import adapter_metadata
 from engines.training.objective import Denoising
 from engines.training.optimizers import new_optimizer
@@ -145,7 +146,8 @@ class LoraTraining:
 
     def _gathered(self) -> tuple[list[TrainingPicture], list[TrainingPicture]]:
         """The pictures that are learnt from, and those that are held out."""
-        store = LatentStore(self._cache / "latents", self._pipeline.vae, self._loaded.sha256)
+        masks = MaskStore(self._cache / "masks", self._plan.mask_floor) if self._plan.masked else None
+        store = LatentStore(self._cache / "latents", self._pipeline.vae, self._loaded.sha256, masks)
         pictures = gather_pictures(
             store,
             self._items,

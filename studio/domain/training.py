@@ -142,6 +142,24 @@ CaptionDropout = Annotated[
         description="Keeps guidance working, and lets a style apply without words.",
     ),
 ]
+Masked = Annotated[
+    bool,
+    Field(
+        title="Learn only what masks show",
+        description="White is learnt: of name.mask.png beside a picture or, without one, of its own transparency. A "
+        "picture with neither is learnt whole.",
+    ),
+]
+MaskFloor = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        title="How much the rest counts — mask floor",
+        description="Of what masks show black: 0 is not learnt at all, 1 like the rest. A little keeps surroundings "
+        "plausible.",
+    ),
+]
 NumPrior = Annotated[
     int,
     Field(
@@ -223,6 +241,8 @@ class TrainingRequest(_Frozen):
     noise_offset: NoiseOffset = 0.0
     caption_dropout: CaptionDropout = 0.05
     shuffle_tags: bool = False
+    masked: Masked = False
+    mask_floor: MaskFloor = 0.05
     num_prior: NumPrior | None = None
     prior_prompts: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
     """Of what the model knew, such as `a photo of a dog`; a pocket model needs none."""
@@ -262,6 +282,8 @@ class TrainingPlan(_Frozen):
     noise_offset: NoiseOffset
     caption_dropout: CaptionDropout
     shuffle_tags: bool
+    masked: Masked = False
+    mask_floor: MaskFloor = 0.0
     num_prior: NumPrior
     prior_prompts: tuple[str, ...]
     prior_weight: PriorWeight
