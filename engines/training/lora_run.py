@@ -208,6 +208,7 @@ class LoraTraining:
             learning_rate=plan.learning_rate,
             ema_decay=_EMA,
             seed=plan.seed,
+            dtype=self._denoiser.dtype,
             factor_at=lambda step: rate_factor(plan.schedule, step, plan.num_steps, warmup),
         )
         optimizer = new_optimizer(plan.optimizer, self._adapter.groups())
@@ -228,9 +229,9 @@ class LoraTraining:
             torch.manual_seed(plan.seed * 1_000_003 + step)  # of dropout: a resumed run drops the same
             for part in range(plan.accumulation):
                 place = step * plan.accumulation + part
-                loss += self._lessons.learn([learnt[index] for index in order.batch(place)], place)
+                loss += self._lessons.learn([learnt[index] for index in order.batch(place)], place, trainee.backward)
             trainee.take_step()
-            if trainee.step == _NO_OP_STEPS and not self._adapter.has_learnt():
+            if trainee.num_updates == _NO_OP_STEPS and not self._adapter.has_learnt():
                 raise TrainingFailed(
                     f"After {_NO_OP_STEPS} steps the adapter still changes nothing.", "Raise the learning rate."
                 )
