@@ -28,7 +28,9 @@ def write_adapter(
     """Write `changes` (by part and diffusers module path) to `path`, whole or not at all.
 
     kohya files hold each module's alpha. PEFT's, which diffusers writes too, hold none: there `alpha / rank` is worked
-    into `up`, which every reader takes for what it is, beside a configuration that says alpha = rank.
+    into `up`, which every reader takes for what it is, beside a configuration that says alpha = rank. The lengths of a
+    DoRA are `dora_scale` (out, 1, …) in the one and `lora_magnitude_vector` in the other; diffusers (0.42) leaves out
+    the first, and then draws a plain LoRA.
 
     Raises:
         StorageFailed: the disk is full or cannot be written.
@@ -73,12 +75,19 @@ def _kohya(part: Part, changes: Mapping[str, LowRank], family: FamilyId) -> Iter
         yield f"{name}.lora_down.weight", change.down
         yield f"{name}.lora_up.weight", change.up
         yield f"{name}.alpha", torch.tensor(change.alpha)
+        if change.magnitude is not None:
+            yield f"{name}.dora_scale", change.magnitude
 
 
 def _peft(part: Part, changes: Mapping[str, LowRank]) -> Iterator[tuple[str, Tensor]]:
     for path, change in changes.items():
         yield f"{part}.{path}.lora_A.weight", change.down
         yield f"{part}.{path}.lora_B.weight", change.up * (change.alpha / change.rank)
+        if change.magnitude is not None:
+            # PEFT's own shapes: (out,) of a matrix, (1, out, 1, 1) of a kernel. It writes the name without `.weight`
+            # and reads both; for text encoders, transformers (5.23) reads only this one.
+            across = change.magnitude.transpose(0, 1)
+            yield f"{part}.{path}.lora_magnitude_vector.weight", across if across.ndim > 2 else across.flatten()
 
 
 def _peft_settings(changes: Mapping[Part, Mapping[str, LowRank]]) -> dict[str, object]:
@@ -93,5 +102,6 @@ def _peft_settings(changes: Mapping[Part, Mapping[str, LowRank]]) -> dict[str, o
             f"{part}.rank_pattern": smaller,
             f"{part}.alpha_pattern": smaller,
             f"{part}.target_modules": sorted(ranks),
+            f"{part}.use_dora": any(change.magnitude is not None for change in of_part.values()),
         }
     return settings

@@ -23,6 +23,7 @@ from studio.domain.datasets import (
     Finding,
     Remark,
     caption_of,
+    is_mask,
 )
 from studio.domain.errors import DatasetError
 from studio.files import PARTIAL_PREFIX, storage_errors
@@ -122,6 +123,11 @@ def caption_files(root: Path, picture: Path) -> list[Path]:
     """Where the caption of a picture may be that is in no list, in the order to look."""
     folder = root / "captions" if has_folders(root) else picture.parent
     return [folder / f"{picture.stem}{suffix}" for suffix in CAPTIONS]
+
+
+def is_named_picture(path: Path) -> bool:
+    """Whether a file that no list names is taken for a picture by its name; the mask of one is none."""
+    return path.suffix.lower() in PICTURES and not is_mask(path.name)
 
 
 def has_folders(root: Path) -> bool:
@@ -255,7 +261,7 @@ def _problem(each: Found | str) -> str:
 
 
 def _beside(root: Path) -> Iterator[Found | str]:
-    for path in sorted(path for path in picture_folder(root).iterdir() if path.suffix.lower() in PICTURES):
+    for path in sorted(path for path in picture_folder(root).iterdir() if is_named_picture(path)):
         name = path.relative_to(root).as_posix()
         text = next((text for text in caption_files(root, path) if is_file(text)), None)
         if text is None:

@@ -29,7 +29,7 @@ from studio.dataset_files import (
     entries_of,
     whole_folder,
 )
-from studio.domain.datasets import CAPTIONS, PICTURES, caption_of, counted
+from studio.domain.datasets import CAPTIONS, MASK_ENDS, PICTURES, caption_of, counted, is_mask
 from studio.domain.errors import DatasetError
 from studio.files import storage_errors
 
@@ -191,7 +191,7 @@ def _take(sources: Sequence[_Source], into: Path, what: str, meter: _Meter) -> I
     kinds = (*PICTURES, *CAPTIONS, *_LIST_SUFFIXES)
     wanted = [each for each in sources if each.suffix in kinds]
     left_out = [_why_left_out(each) for each in sources if each.suffix not in kinds and each.name not in SYSTEM_FILES]
-    pictures = [each for each in wanted if each.suffix in PICTURES]
+    pictures = [each for each in wanted if each.suffix in PICTURES and not is_mask(each.name)]
     if not pictures:
         more = f" The first of {len(left_out)} files left out: {left_out[0]}" if left_out else ""
         raise DatasetError(
@@ -201,12 +201,15 @@ def _take(sources: Sequence[_Source], into: Path, what: str, meter: _Meter) -> I
     with whole_folder(into) as folder:
         for picture, name in names.items():
             _write(folder / name, meter.counted(picture))
+        masks, lone = _masks([each for each in wanted if is_mask(each.name)], names)
+        for name, mask in masks.items():
+            _write(folder / name, meter.counted(mask))
         beside, unused = _beside([each for each in wanted if each.suffix in CAPTIONS], names, meter)
         listed, amiss = _listed([each for each in wanted if each.suffix in _LIST_SUFFIXES], names, meter)
         captions = beside | listed
         write_captions(folder, captions, "metadata" if listed else "text_files")
     return Imported(
-        folder=into, num_pictures=len(names), num_captions=len(captions), left_out=(*left_out, *unused, *amiss)
+        folder=into, num_pictures=len(names), num_captions=len(captions), left_out=(*left_out, *lone, *unused, *amiss)
     )
 
 
@@ -300,11 +303,25 @@ def _new_names(pictures: Sequence[_Source]) -> dict[_Source, str]:
         plain = _NOT_IN_NAMES.sub("-", unicodedata.normalize("NFC", picture.stem)).encode()
         stem = _AT_ENDS.sub("", plain[:_MAX_NAME_BYTES].decode(errors="ignore")) or "picture"
         stem = f"_{stem}" if _RESERVED.match(stem) else stem
+        stem = f"{stem}_" if is_mask(stem + picture.suffix) else stem
         free = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
         stem = next(name for name in free if name.casefold() not in taken)
         taken.add(stem.casefold())
         names[picture] = stem + picture.suffix
     return names
+
+
+def _masks(found: Sequence[_Source], names: Mapping[_Source, str]) -> tuple[dict[str, _Source], list[str]]:
+    """Masks by their new names, which follow those of their pictures; and what belongs to no picture."""
+    places = {(mask.folder, mask.name): mask for mask in found}
+    taken: dict[str, _Source] = {}
+    for picture, name in names.items():
+        keys = ((picture.folder, f"{picture.stem}{end}") for end in MASK_ENDS)
+        mask = next((places[key] for key in keys if key in places), None)
+        if mask is not None:
+            taken[f"{PurePosixPath(name).stem}{MASK_ENDS[0]}"] = mask
+    lone = [mask for mask in found if mask not in taken.values()]
+    return taken, [f"{mask.told} is a mask without a picture." for mask in lone]
 
 
 def _beside(texts: Sequence[_Source], names: Mapping[_Source, str], meter: _Meter) -> tuple[dict[str, str], list[str]]:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from studio.dataset_captions import prefixed, write_captions
 from studio.dataset_files import check_free, whole_folder
-from studio.dataset_scan import Unusable, open_picture, scan
+from studio.dataset_scan import Unusable, open_mask, open_picture, scan
 from studio.domain.buckets import Bucket, Fit, fit, make_buckets, nearest_bucket
-from studio.domain.datasets import Crop, Layout, Scan, Verdict, counted
+from studio.domain.datasets import MASK_ENDS, Crop, Finding, Layout, Scan, Verdict, counted, mask_beside
 from studio.domain.errors import DatasetError, InvalidRequest
 from studio.files import atomic_write
 
@@ -61,9 +61,9 @@ def prepare(
 ) -> Prepared:
     """Write every usable picture of `source` into a new folder `destination`: upright, in RGB, transparency on white,
     resized by Lanczos to cover a square of `size` pixels or the bucket of that area nearest to its shape, cut around
-    the middle, as `0000.png` and so on without metadata; its caption beside it, with `trigger` before it. One that
-    would be enlarged more than `MAX_UPSCALE` times is left out. `source` is not changed; `destination` is written whole
-    or not at all, and only with `replace` over a data set that is there.
+    the middle, as `0000.png` and so on without metadata; its caption beside it, with `trigger` before it, and its mask,
+    cut alike, as `0000.mask.png`. One that would be enlarged more than `MAX_UPSCALE` times is left out. `source` is not
+    changed; `destination` is written whole or not at all, and only with `replace` over a data set that is there.
 
     Raises:
         InvalidRequest: a size, crop or layout that there is none of.
@@ -90,6 +90,9 @@ def prepare(
     with whole_folder(destination, replace=replace) as folder:
         for number, (verdict, (_, how)) in enumerate(chosen.items(), start=1):
             atomic_write(folder / names[verdict], _png(source, verdict, how))
+            if Finding.MASKED in verdict.findings:
+                mask = folder / f"{Path(names[verdict]).stem}{MASK_ENDS[0]}"
+                atomic_write(mask, _mask_png(source, verdict, how))
             tell("write", number, len(chosen))
         write_captions(folder, {name: caption for name, caption in captions.items() if caption}, layout)
     counts = Counter(bucket for bucket, _ in chosen.values())
@@ -156,8 +159,23 @@ def _png(source: Path, verdict: Verdict, how: Fit) -> bytes:
         raise DatasetError(f"{error} It could be read a moment ago.", _LEAVE_ALONE) from error
     if image.size != (verdict.width, verdict.height):
         raise DatasetError(f"{verdict.name} was changed while it was read.", _LEAVE_ALONE)
+    return _cut_png(image, how, Image.Resampling.LANCZOS)
+
+
+def _mask_png(source: Path, verdict: Verdict, how: Fit) -> bytes:
+    mask = mask_beside(source / verdict.name)
+    try:
+        image = None if mask is None else open_mask(mask)
+    except Unusable as error:
+        raise DatasetError(f"{error} It could be read a moment ago.", _LEAVE_ALONE) from error
+    if image is None:
+        raise DatasetError(f"The mask of {verdict.name} went away while it was read.", _LEAVE_ALONE)
+    return _cut_png(image, how, Image.Resampling.BILINEAR)  # as a training does; Lanczos would ring at its edges
+
+
+def _cut_png(image: Image.Image, how: Fit, resampling: Image.Resampling) -> bytes:
     buffer = io.BytesIO()
-    image.resize((how.width, how.height), Image.Resampling.LANCZOS).crop(how.box).save(buffer, "PNG")
+    image.resize((how.width, how.height), resampling).crop(how.box).save(buffer, "PNG")
     return buffer.getvalue()
 
 

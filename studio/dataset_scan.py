@@ -7,8 +7,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from studio.dataset_files import Found, found_in, is_file, is_within, list_of
-from studio.domain.datasets import MIN_SIZE, PICTURES, Finding, Remark, Scan, Verdict, counted
+from studio.dataset_files import Found, found_in, is_file, is_named_picture, is_within, list_of
+from studio.domain.datasets import (
+    MIN_SIZE,
+    Finding,
+    Remark,
+    Scan,
+    Verdict,
+    counted,
+    is_mask,
+    mask_beside,
+    mask_problem,
+)
 from studio.domain.errors import DatasetError
 from studio.metadata import FORMATS, MAX_PIXELS, pixels_sha256
 from studio.similarity import ssim
@@ -76,12 +86,13 @@ def scan(folder: Path, *, min_size: int = MIN_SIZE, on_progress: Callable[[int, 
         verdicts.append(_verdict(picture, min_size, twins))
         if on_progress:
             on_progress(number, len(pictures))
-    notes += filter(None, [_inner_note(root, pictures)])
+    notes += filter(None, [_inner_note(root, pictures), _lone_masks_note(root, pictures)])
     return Scan(folder=folder, verdicts=tuple(verdicts), notes=tuple(notes))
 
 
-def open_picture(path: Path) -> Opened:
-    """Read a PNG, JPEG or WebP picture whole, by its content, whatever it is called. Of an animation, the first frame.
+def open_picture(path: Path, ground: str = "white") -> Opened:
+    """Read a PNG, JPEG or WebP picture whole, by its content, whatever it is called. Of an animation, the first frame;
+    `ground` is the colour that shows through what is transparent.
 
     Raises:
         Unusable: it is none, is damaged, or has more pixels than anybody needs.
@@ -93,7 +104,7 @@ def open_picture(path: Path) -> Opened:
             file.load()
             turn = _UPRIGHT.get(_orientation(file))
             is_animated = file.format != "MPO" and getattr(file, "n_frames", 1) > 1
-            plain, is_transparent = _flattened(file)
+            plain, is_transparent = _flattened(file, ground)
             return Opened(
                 image=plain if turn is None else plain.transpose(turn),
                 format="JPEG" if file.format == "MPO" else str(file.format),  # MPO: a JPEG with its preview behind it
@@ -107,6 +118,15 @@ def open_picture(path: Path) -> Opened:
         raise _too_large(path) from error
     except Exception as error:  # Pillow's decoders fail in more ways than they document
         raise Unusable(Finding.CORRUPT, _why_not(path, error)) from error
+
+
+def open_mask(path: Path) -> Image.Image:
+    """Read a mask whole and upright, in 256 greys; what is transparent in it is black.
+
+    Raises:
+        Unusable: as `open_picture` says.
+    """
+    return open_picture(path, ground="black").image.convert("L")
 
 
 class _Twins:
@@ -180,6 +200,19 @@ def _remarks(picture: Found, opened: Opened, min_size: int, twins: _Twins) -> It
         yield Remark(finding=Finding.TRANSPARENT, message=f"{name} is transparent in places and will be put on white.")
     if opened.is_animated:
         yield Remark(finding=Finding.ANIMATED, message=f"{name} is animated; its first frame is taken.")
+    if mask := mask_beside(picture.path):
+        yield _of_mask(mask, name, opened)
+
+
+def _of_mask(mask: Path, name: str, opened: Opened) -> Remark:
+    try:
+        image = open_mask(mask)
+    except Unusable as error:
+        return Remark(finding=Finding.BAD_MASK, message=f"The mask of {name} cannot be used: {error}")
+    brightest = int(np.asarray(image).max())
+    if problem := mask_problem(image.size, opened.image.size, brightest):
+        return Remark(finding=Finding.BAD_MASK, message=f"The mask of {name} cannot be used: {mask.name} {problem}.")
+    return Remark(finding=Finding.MASKED, message=f"{name} has a mask, {mask.name}.")
 
 
 def _with_unlisted(root: Path, found: Sequence[Found]) -> Iterator[Found]:
@@ -190,12 +223,7 @@ def _with_unlisted(root: Path, found: Sequence[Found]) -> Iterator[Found]:
     known = {each.path.resolve() for each in found if is_within(root, each.path)}
     for folder in sorted({root, *(path.parent for path in known)}):
         for path in sorted(folder.iterdir()):
-            if (
-                path.suffix.lower() in PICTURES
-                and is_file(path)
-                and is_within(root, path)
-                and path.resolve() not in known
-            ):
+            if is_named_picture(path) and is_file(path) and is_within(root, path) and path.resolve() not in known:
                 message = f"{path.name} has no caption in {listing.name}."
                 remark = Remark(finding=Finding.NO_CAPTION, message=message)
                 yield Found(name=path.relative_to(root).as_posix(), path=path, caption="", remark=remark)
@@ -206,11 +234,22 @@ def _inner_note(root: Path, pictures: Sequence[Found]) -> str:
     looked = {root, *(picture.path.parent.resolve() for picture in pictures)}
     inner = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and is_within(root, folder)]
     for folder in inner:
-        deeper = [path for path in _contents(folder) if path.suffix.lower() in PICTURES] if folder not in looked else []
+        deeper = [path for path in _contents(folder) if is_named_picture(path)] if folder not in looked else []
         if deeper:
             what = counted(len(deeper), "picture")
             return f"{what} in the folder {folder.name!r} inside it: give that folder by itself, or move them up."
     return ""
+
+
+def _lone_masks_note(root: Path, pictures: Sequence[Found]) -> str:
+    """A sentence about masks that no picture has; "" if there are none."""
+    inside = [picture.path for picture in pictures if is_within(root, picture.path)]
+    used = {mask_beside(path) for path in inside}
+    folders = sorted({path.parent for path in inside})
+    lone = [path for folder in folders for path in _contents(folder) if is_mask(path.name) and path not in used]
+    if not lone:
+        return ""
+    return f"{counted(len(lone), 'mask')} without a picture of that name, the first is {min(lone).name}."
 
 
 def _contents(folder: Path) -> list[Path]:
@@ -227,8 +266,8 @@ def _orientation(file: Image.Image) -> int:
         return 1
 
 
-def _flattened(file: Image.Image) -> tuple[Image.Image, bool]:
-    """A picture in RGB without metadata; and whether white shows through it."""
+def _flattened(file: Image.Image, colour: str) -> tuple[Image.Image, bool]:
+    """A picture in RGB without metadata; and whether the ground of this colour shows through it."""
     if file.mode.startswith("I;16"):  # convert() would cut off what is over 255, and leave all white
         plain = Image.fromarray((np.asarray(file) >> 8).astype(np.uint8)).convert("RGB")
         return plain, False
@@ -237,7 +276,7 @@ def _flattened(file: Image.Image) -> tuple[Image.Image, bool]:
         plain.info = {}
         return plain, False
     layer = file.convert("RGBA")
-    ground = Image.new("RGBA", layer.size, "white")
+    ground = Image.new("RGBA", layer.size, colour)
     ground.alpha_composite(layer)
     return ground.convert("RGB"), layer.getchannel("A").getextrema()[0] != 255
 

@@ -7,7 +7,7 @@ from lora_registry.store import AdapterStore
 from studio.dataset_import import Imported, import_files, import_zip
 from studio.dataset_scan import scan
 from studio.domain.catalogue import Catalogue
-from studio.domain.datasets import Scan, Verdict
+from studio.domain.datasets import Finding, Scan, Verdict
 from studio.domain.errors import DatasetError, InvalidRequest, NotFound
 from studio.domain.run_events import Looked
 from studio.domain.stamps import FileStamp, file_stamp
@@ -83,7 +83,15 @@ class TrainingService(RunService[TrainingPlan]):
             raise InvalidRequest(
                 "There is nothing to learn from.", "Give pictures: a folder of them, or an upload.", "folder"
             )
-        return resolve_training(request, self._catalogue, len(_usable(self.scan(Path(request.folder)))))
+        found = self.scan(Path(request.folder))
+        shown = {finding for verdict in found.usable for finding in verdict.findings}
+        if request.masked and not shown & {Finding.MASKED, Finding.TRANSPARENT}:
+            raise InvalidRequest(
+                f"No picture of {found.folder.name!r} has a mask, nor is transparent anywhere.",
+                "Put masks beside the pictures, as cat.mask.png beside cat.jpg, or learn pictures whole.",
+                "masked",
+            )
+        return resolve_training(request, self._catalogue, len(_usable(found)))
 
     def scan(self, folder: Path) -> Scan:
         """What there is in `folder`. A page asks again and again: while no file changes, the answer is kept.

@@ -106,6 +106,9 @@ def build_how(checkpoint: Checkpoint) -> dict[str, Component]:
             **_chosen("optimizer"),
         )  # fmt: skip
         fields["crop"] = gr.Dropdown(_CROPS, value="buckets", filterable=False, **_chosen("crop"))
+        fields["decompose"] = gr.Checkbox(**_checked("decompose"))
+        fields["masked"] = gr.Checkbox(**_checked("masked"))
+        fields["mask_floor"] = gr.Number(value=values["mask_floor"], precision=None, **_said("mask_floor"))
         fields["shuffle_tags"] = gr.Checkbox(
             label="Captions are tags: in another order each time", elem_id="train-shuffle-tags"
         )
@@ -135,6 +138,10 @@ _CHOICES = {
 def _chosen(field: str) -> dict[str, Any]:
     title, info = _CHOICES[field]
     return {"label": title, "info": info or None, "elem_id": f"train-{field}"}
+
+
+def _checked(field: str) -> dict[str, Any]:
+    return {**_said(field), "label": TrainingPlan.model_fields[field].title}
 
 
 def _said(field: str) -> dict[str, Any]:

@@ -94,6 +94,7 @@ class Distillation:
             warmup=max(1, min(200, plan.num_steps // 10)),
             ema_decay=_EMA,
             seed=plan.seed,
+            dtype=self._pair.dtype,
         )
 
         def on_step(trainee: Trainee, taken: Taken) -> None:

@@ -66,4 +66,4 @@ class AdapterInTraining:
 
 
 def _new(root: nn.Module, paths: tuple[str, ...], plan: TrainingPlan) -> TrainableLora:
-    return TrainableLora(root, paths, plan.rank, plan.alpha, plan.dropout)
+    return TrainableLora(root, paths, plan.rank, plan.alpha, plan.dropout, decompose=plan.decompose)

@@ -1,5 +1,6 @@
 """The line between a training and whoever watches it."""
 
+import math
 import statistics
 import time
 from collections import deque
@@ -42,11 +43,11 @@ class Pace:
         self._started = time.monotonic()
 
     def note(self, step: int, loss: float, rate: float | None = None) -> None:
-        """Step `step` is done, at learning rate `rate`."""
+        """Step `step` is done, at learning rate `rate`. A loss that ran over is not told."""
         now = time.monotonic()
-        self._losses.append(loss)
+        self._losses += [loss] if math.isfinite(loss) else []
         self._seconds.append(now - self._started)
-        if now - self._told_at < _TELL_EVERY_S and step != self._total:
+        if not self._losses or (now - self._told_at < _TELL_EVERY_S and step != self._total):
             return
         step_s = statistics.median(self._seconds)
         told = Trained(

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from engines.pocket.build.autoencoder import to_pixels
+from studio.domain.buckets import Bucket, fit
 from studio.domain.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -21,12 +22,10 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 def cut(image: Image.Image, width: int, height: int) -> tuple[np.ndarray, tuple[int, ...]]:
     """The middle of `image`, `(height, width, 3)`, once it is just large enough to cover it; and SDXL's
     micro-condition: original height and width, top, left, height and width."""
-    scale = max(width / image.width, height / image.height)
-    wide, high = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-    left, top = (wide - width) // 2, (high - height) // 2
-    resized = image.resize((wide, high), Image.Resampling.LANCZOS)
-    array = np.asarray(resized.crop((left, top, left + width, top + height)))
-    return array, (image.height, image.width, top, left, height, width)
+    how = fit(image.width, image.height, Bucket(width, height))
+    resized = image.resize((how.width, how.height), Image.Resampling.LANCZOS)
+    left, top = how.box[:2]
+    return np.asarray(resized.crop(how.box)), (image.height, image.width, top, left, height, width)
 
 
 def encoded(vae: Any, arrays: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:

@@ -1,6 +1,6 @@
 """What an adapter is taught at one step: the new pictures, and what the checkpoint knew before."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engines.training.adapter import AdapterInTraining
 from engines.training.captions import said
-from engines.training.latents import TrainingPicture
+from engines.training.latents import TrainingPicture, stacked_weights
 from engines.training.objective import Denoising
 from engines.training.text import FixedTexts, Texts
 from engines.training.unet import Denoiser, Told
@@ -40,16 +40,19 @@ class Lessons:
         self._objective = objective
         self._is_sdxl = is_sdxl
 
-    def learn(self, pictures: Sequence[TrainingPicture], place: int) -> float:
+    def learn(
+        self, pictures: Sequence[TrainingPicture], place: int, backward: Callable[[Tensor], None] = Tensor.backward
+    ) -> float:
         """Add the gradients of one batch, and of one of what the checkpoint knew: of that, the adapter is to say what
-        is said without it. Gives the share of the new pictures in the step's loss."""
+        is said without it. `backward` adds those of a loss. Gives the share of the new pictures in the step's loss."""
         plan = self._plan
         captions, time_ids = self._said(pictures, place), [each.time_ids for each in pictures]
-        new = self._objective.question(self._stacked(pictures), self._generator(place, 10_000_019))
+        weights = stacked_weights(pictures)
+        new = self._objective.question(self._stacked(pictures), self._generator(place, 10_000_019), weights)
         prior = self._prior_batch(place)
         if not prior:
             error = self._objective.loss(self._denoiser.predict(*new.asked, self.told(captions, time_ids)), new)
-            (error / plan.accumulation).backward()
+            backward(error / plan.accumulation)
             return float(error.detach()) / plan.accumulation
         known, known_ids = [each.caption for each in prior], [each.time_ids for each in prior]
         old = self._objective.question(self._stacked(prior), self._generator(place, 10_000_079))
@@ -64,7 +67,7 @@ class Lessons:
             said_new = self._denoiser.predict(*new.asked, self.told(captions, time_ids))
             said_old = self._denoiser.predict(*old.asked, self.told(known, known_ids))
         error, change = self._objective.loss(said_new, new), self._objective.preservation(said_old, wanted, old)
-        ((error + plan.prior_weight * change) / plan.accumulation).backward()
+        backward((error + plan.prior_weight * change) / plan.accumulation)
         return float(error.detach()) / plan.accumulation
 
     def told(self, captions: Sequence[str], time_ids: Sequence[tuple[int, ...]]) -> Told:

@@ -16,12 +16,17 @@ from engines.training.saving import save_whole
 
 logger = logging.getLogger(__name__)
 
+_MOST_SKIPPED = 20
+"""Steps in a row: from its first value, 2¹⁶, so many halvings bring the scale of losses below 1, of no use."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How long and how fast to train: `learning_rate` is the peak after `warmup` steps, then a cosine to 2 %.
 
-    `dtype` is what matrix products compute in; weights, losses and averages are float32.
+    `dtype` is what matrix products compute in; weights, losses and averages are float32. In float16 small gradients
+    would be lost, so losses are scaled up, as far as gradients do not overflow (Micikevicius et al., 2018,
+    arXiv:1710.03740).
     """
 
     name: str
@@ -77,24 +82,42 @@ class Trainee:
         if muon:
             self.optimizers.append(Muon(muon, plan.learning_rate, dtype=plan.dtype))
         self.averages = {name: _copy_state(module) for name, module in modules.items()}
+        is_scaled = plan.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=is_scaled)
         self.step = 0
+        self.skipped = 0
+        self._skipped_last = 0
         self.seconds = 0.0
 
     def update(self, loss: Tensor) -> float:
         """Take one optimiser step on `loss`; returns the gradient norm before clipping at 1."""
-        loss.backward()
+        self.backward(loss)
         return self.take_step()
 
+    @property
+    def num_updates(self) -> int:
+        """How often weights were changed: at every step but those that were skipped."""
+        return self.step - self.skipped
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`, scaled up as far as its plan's number format asks for."""
+        self.scaler.scale(loss).backward()
+
     def take_step(self) -> float:
-        """Take one optimiser step on the gradients that there are; returns their norm before clipping at 1.
+        """Take one optimiser step on the gradients that `backward` left; returns their norm before clipping at 1. In
+        float16, where they are not finite, the step is skipped and the scale halved: weights and averages stay.
 
         Raises:
-            FloatingPointError: they are not finite; weights stay as they were.
+            FloatingPointError: they are not finite, in float16 for many steps in a row; weights stay as they were.
         """
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        self.scaler.update()
         norm = float(nn.utils.clip_grad_norm_(self.parameters, 1.0))
         if not math.isfinite(norm):
-            self._forget_gradients()
-            raise FloatingPointError(f"{self.plan.name}: gradients are not finite at step {self.step}")
+            self._skip()
+            return norm
+        self._skipped_last = 0
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.get("peak", self.plan.learning_rate) * self.plan.factor(self.step)
@@ -105,6 +128,14 @@ class Trainee:
         for name, module in self.modules.items():
             _average(self.averages[name], module.state_dict(), decay)
         return norm
+
+    def _skip(self) -> None:
+        self._forget_gradients()
+        self._skipped_last += 1
+        if not self.scaler.is_enabled() or self._skipped_last > _MOST_SKIPPED:
+            raise FloatingPointError(f"{self.plan.name}: gradients are not finite at step {self.step}")
+        self.step += 1
+        self.skipped += 1
 
     def _forget_gradients(self) -> None:
         for optimizer in self.optimizers:
@@ -119,6 +150,8 @@ class Trainee:
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "averages": self.averages,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+            "skipped": [self.skipped, self._skipped_last],
         }
         save_whole(state, self.path)
 
@@ -133,6 +166,9 @@ class Trainee:
         self.averages = state["averages"]
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
+        if kept_scaler := state.get("scaler"):  # none before 0.1.0, nor in other formats than float16
+            self.scaler.load_state_dict(kept_scaler)
+            self.skipped, self._skipped_last = state["skipped"]
         logger.info("%s: resumed at step %d", self.plan.name, self.step)
         return True
 

@@ -20,6 +20,8 @@ _ATTENTION = r".*\.attn\d\.(to_[qkv]|to_out\.0)"
 _FEED_FORWARD = r".*\.ff\.net\.(0\.proj|2)|.*\.(proj_in|proj_out)"
 _TEXT = re.compile(r".*\.self_attn\.([qkv]|out)_proj|.*\.mlp\.fc[12]")
 _REST = r".*\.(conv1|conv2|conv_shortcut|time_emb_proj|conv)"
+_LEAST_LENGTH = 1e-12
+"""A row of zeros stays one."""
 REACHES: Mapping[Reach, re.Pattern[str]] = {
     "attention": re.compile(_ATTENTION),
     "attention_and_feed_forward": re.compile(f"{_ATTENTION}|{_FEED_FORWARD}"),
@@ -47,14 +49,25 @@ def reached_text(encoder: nn.Module) -> tuple[str, ...]:
 class TrainableLora(nn.Module):
     """Low-rank changes of the layers at `paths` of `root`, in float32 whatever the layers are in. They change nothing
     until they are trained (`up` begins as zeros), and are taken off again by `detach`. A layer narrower than `rank`
-    gets one of its own width. `dropout` of what goes in is left out, at random, while there are gradients."""
+    gets one of its own width. `dropout` of what goes in is left out, at random, while there are gradients. With
+    `decompose` each is a DoRA, whose outputs have lengths of their own."""
 
-    def __init__(self, root: nn.Module, paths: tuple[str, ...], rank: int, alpha: float, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        paths: tuple[str, ...],
+        rank: int,
+        alpha: float,
+        dropout: float = 0.0,
+        *,
+        decompose: bool = False,
+    ) -> None:
         super().__init__()
         self.is_on = True
         self.alpha = alpha
         self._paths = paths
-        self._layers = nn.ModuleList(_Change(root.get_submodule(path), rank, alpha, dropout) for path in paths)
+        kind = _Decomposed if decompose else _Change
+        self._layers = nn.ModuleList(kind(root.get_submodule(path), rank, alpha, dropout) for path in paths)
         self._handles = [
             root.get_submodule(path).register_forward_hook(self._adding(layer))
             for path, layer in zip(paths, self._layers, strict=True)
@@ -77,13 +90,18 @@ class TrainableLora(nn.Module):
     def factors(self) -> dict[str, LowRank]:
         """What was learnt, by path; copies."""
         return {
-            path: LowRank(down=layer.down.detach().clone(), up=layer.up.detach().clone(), alpha=self.alpha)
+            path: LowRank(
+                down=layer.down.detach().clone(),
+                up=layer.up.detach().clone(),
+                alpha=self.alpha,
+                magnitude=layer.magnitude(),
+            )
             for path, layer in zip(self._paths, self._layers, strict=True)
         }
 
     def _adding(self, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return output + layer(inputs[0]).to(output.dtype) if self.is_on else output
+            return output + layer(inputs[0], output).to(output.dtype) if self.is_on else output
 
         return add
 
@@ -102,7 +120,15 @@ class _Change(nn.Module):
         self.down = nn.Parameter(torch.randn(rank, *weight.shape[1:], device=weight.device) / rank)
         self.up = nn.Parameter(torch.zeros(len(weight), rank, *(1 for _ in kernel), device=weight.device))
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def magnitude(self) -> Tensor | None:
+        """The lengths that a DoRA gives to outputs; None for a plain change."""
+        return None
+
+    def forward(self, hidden: Tensor, output: Tensor) -> Tensor:
+        """What is added to the module's `output` for `hidden`."""
+        return self._low_rank(hidden)
+
+    def _low_rank(self, hidden: Tensor) -> Tensor:
         (module,) = self._module
         if not torch.is_autocast_enabled(hidden.device.type):
             hidden = hidden.to(self.down.dtype)
@@ -112,3 +138,38 @@ class _Change(nn.Module):
             return F.linear(F.linear(hidden, self.down), self.up) * self._strength
         narrow = F.conv2d(hidden, self.down, None, module.stride, module.padding, module.dilation, module.groups)
         return F.conv2d(narrow, self.up) * self._strength
+
+
+class _Decomposed(_Change):
+    """DoRA (Liu et al., 2024, arXiv:2402.09353): W' = m · (W + ΔW) / ‖W + ΔW‖, with a length for each output, measured
+    over all else. What is trained is how far m is from ‖W‖: as zeros it changes nothing, and weight decay draws it to
+    the checkpoint's length rather than to none."""
+
+    def __init__(self, module: nn.Module, rank: int, alpha: float, dropout: float) -> None:
+        super().__init__(module, rank, alpha, dropout)
+        self.register_buffer("_lengths", self._lengths_now(), persistent=False)  # (out,); of the checkpoint, as up is 0
+        self.longer = nn.Parameter(torch.zeros_like(self._lengths))
+
+    def magnitude(self) -> Tensor:
+        """m (out, 1, …), with as many dimensions as the weight."""
+        lengths = (self._lengths + self.longer).detach()
+        return lengths.view(-1, *(1 for _ in self.down.shape[1:]))
+
+    def forward(self, hidden: Tensor, output: Tensor) -> Tensor:
+        (module,) = self._module
+        ratio = (self._lengths + self.longer) / self._lengths_now()
+        if isinstance(module, nn.Conv2d):
+            ratio = ratio.view(-1, 1, 1)
+        plain = output if module.bias is None else output - module.bias.view(ratio.shape)
+        change = self._low_rank(hidden)
+        return change + (ratio - 1) * (plain + change)  # = ratio · (plain + change) - plain, and 0 to the bit at first
+
+    @torch.no_grad()
+    def _lengths_now(self) -> Tensor:
+        """‖W + ΔW‖, (out,), in float32. No gradient goes through it (§4.3 of the paper): half of the memory, and no
+        worse."""
+        (module,) = self._module
+        weight = module.weight.float().flatten(1)
+        with torch.autocast(weight.device.type, enabled=False):
+            changed = torch.addmm(weight, self.up.flatten(1), self.down.flatten(1), alpha=self._strength)
+        return changed.norm(dim=1).clamp_min(_LEAST_LENGTH)

@@ -20,6 +20,7 @@ from engines.training.drawing import save_picture
 from engines.training.latents import LatentStore, TrainingPicture, gather_pictures
 from engines.training.lessons import Lessons
 from engines.training.loop import Plan, Trainee
+from engines.training.masks import MaskStore
 from engines.training.metadata import adapter_metadata
 from engines.training.objective import Denoising
 from engines.training.optimizers import new_optimizer
@@ -167,7 +168,8 @@ class LoraTraining:
 
     def _gathered(self) -> tuple[list[TrainingPicture], list[TrainingPicture]]:
         """The pictures that are learnt from, and those that are held out."""
-        store = LatentStore(self._cache / "latents", self._pipeline.vae, self._loaded.sha256)
+        masks = MaskStore(self._cache / "masks", self._plan.mask_floor) if self._plan.masked else None
+        store = LatentStore(self._cache / "latents", self._pipeline.vae, self._loaded.sha256, masks)
         pictures = gather_pictures(
             store,
             self._items,
@@ -228,6 +230,7 @@ class LoraTraining:
             learning_rate=plan.learning_rate,
             ema_decay=_EMA,
             seed=plan.seed,
+            dtype=self._denoiser.dtype,
             factor_at=lambda step: rate_factor(plan.schedule, step, plan.num_steps, warmup),
         )
         optimizer = new_optimizer(plan.optimizer, self._adapter.groups())
@@ -248,9 +251,9 @@ class LoraTraining:
             torch.manual_seed(plan.seed * 1_000_003 + step)  # of dropout: a resumed run drops the same
             for part in range(plan.accumulation):
                 place = step * plan.accumulation + part
-                loss += self._lessons.learn([learnt[index] for index in order.batch(place)], place)
+                loss += self._lessons.learn([learnt[index] for index in order.batch(place)], place, trainee.backward)
             trainee.take_step()
-            if trainee.step == _NO_OP_STEPS and not self._adapter.has_learnt():
+            if trainee.num_updates == _NO_OP_STEPS and not self._adapter.has_learnt():
                 raise TrainingFailed(
                     f"After {_NO_OP_STEPS} steps the adapter still changes nothing.", "Raise the learning rate."
                 )

@@ -55,6 +55,8 @@ def adapter_metadata(loaded: Loaded, plan: TrainingPlan, step: int, captions: Se
         "ss_seed": str(plan.seed),
         "ss_tag_frequency": json.dumps({"training": dict(tags.most_common(_MOST_TAGS))}, ensure_ascii=False),
     }
+    if plan.decompose:
+        told["ss_network_args"] = json.dumps({"dora_wd": "True"})  # as LyCORIS, which trains them for kohya's scripts
     if plan.trigger:
         told["modelspec.trigger_phrase"] = plan.trigger
     return told

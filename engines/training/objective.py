@@ -23,8 +23,9 @@ class Denoising:
     snr_gamma: float = 5.0
     noise_offset: float = 0.0
 
-    def question(self, clean: Tensor, generator: torch.Generator) -> "Question":
-        """Latents `clean` `(B, 4, h, w)` noised at timesteps that cover the schedule; all by `generator`."""
+    def question(self, clean: Tensor, generator: torch.Generator, weights: Tensor | None = None) -> "Question":
+        """Latents `clean` `(B, 4, h, w)` noised at timesteps that cover the schedule; all by `generator`. `weights`
+        `(B, 1, h, w)` say how much each place counts; without, all count alike."""
         noise = torch.randn(clean.shape, generator=generator)
         if self.noise_offset:
             noise = noise + self.noise_offset * torch.randn(*clean.shape[:2], 1, 1, generator=generator)
@@ -34,11 +35,12 @@ class Denoising:
             noisy=self.schedule.noised(clean, noise, timesteps),
             timesteps=timesteps,
             wanted=self.target(clean, noise, timesteps),
+            weights=None if weights is None else weights.to(clean.device),
         )
 
     def loss(self, said: Tensor, question: "Question") -> Tensor:
         """The mean squared error of what is `said` to a question, weighted."""
-        return self._weighted(_squared(said, question.wanted), question.timesteps)
+        return self._weighted(_squared(said, question.wanted, question.weights), question.timesteps)
 
     def preservation(self, said: Tensor, before: Tensor, question: "Question") -> Tensor:
         """How far what is `said` is from what was said `before`, weighted like an error."""
@@ -50,11 +52,13 @@ class Denoising:
         weights = self.schedule.snr_weights(self.prediction_type, self.snr_gamma).to(errors.device)
         return (errors * weights[timesteps]).mean()
 
-    def errors(self, predict: Predict, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The mean squared error of each sample, `(B,)`, unweighted and in float32."""
+    def errors(
+        self, predict: Predict, clean: Tensor, noise: Tensor, timesteps: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """The mean squared error of each sample, `(B,)`, in float32, with all noise levels alike."""
         noisy = self.schedule.noised(clean, noise, timesteps)
         wanted = self.target(clean, noise, timesteps)
-        return _squared(predict(noisy, timesteps), wanted)
+        return _squared(predict(noisy, timesteps), wanted, weights)
 
     def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """ε, or v = α·ε - σ·x₀ (Salimans & Ho, 2022, arXiv:2202.00512), or x₀."""
@@ -68,11 +72,13 @@ class Denoising:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Noisy latents `(B, 4, h, w)`, their timesteps `(B,)`, and what is to be said of them."""
+    """Noisy latents `(B, 4, h, w)`, their timesteps `(B,)`, what is to be said of them, and how much each place counts
+    `(B, 1, h, w)`: None where all count alike."""
 
     noisy: Tensor
     timesteps: Tensor
     wanted: Tensor
+    weights: Tensor | None = None
 
     @property
     def asked(self) -> tuple[Tensor, Tensor]:
@@ -80,6 +86,11 @@ class Question:
         return self.noisy, self.timesteps
 
 
-def _squared(said: Tensor, wanted: Tensor) -> Tensor:
-    """The mean squared error of each sample, `(B,)`, in float32."""
-    return (said.float() - wanted).square().flatten(1).mean(dim=1)
+def _squared(said: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The mean squared error of each sample, `(B,)`, in float32. With `weights` it is a weighted mean: a sample of
+    which little counts weighs as much as one of which all does."""
+    errors = (said.float() - wanted).square()
+    if weights is None:
+        return errors.flatten(1).mean(dim=1)
+    weights = weights.expand_as(errors).flatten(1)
+    return (errors.flatten(1) * weights).sum(dim=1) / weights.sum(dim=1)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from engines.training.latents import TrainingPicture
+from engines.training.latents import TrainingPicture, stacked_weights
 from engines.training.objective import Denoising
 from engines.training.unet import Denoiser, Told
 
@@ -31,7 +31,7 @@ class Validation:
 
     @torch.no_grad()
     def loss(self) -> float:
-        """The mean squared error over pictures and noise levels, unweighted."""
+        """The mean squared error over pictures, of what masks show, and noise levels, all alike."""
         return float(torch.stack([self._of(index, each) for index, each in enumerate(self._pictures)]).mean())
 
     def _of(self, index: int, picture: TrainingPicture) -> Tensor:
@@ -41,10 +41,12 @@ class Validation:
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(_SEED + index))
         total = len(self._objective.schedule)
         timesteps = (torch.arange(LEVELS) + 0.5).mul(total / LEVELS).long()
+        weights = stacked_weights([picture])
         errors = self._objective.errors(
             lambda noisy, at: self._denoiser.predict(noisy, at, told),
             clean.to(device),
             noise.to(device),
             timesteps.to(device),
+            None if weights is None else weights.to(device),
         )
         return errors.mean()

@@ -31,6 +31,7 @@ TRAIN_FLAGS = {
     "snr_gamma": ("--snr-gamma", "X"),
     "noise_offset": ("--noise-offset", "X"),
     "caption_dropout": ("--caption-dropout", "X"),
+    "mask_floor": ("--mask-floor", "X"),
     "num_prior": ("--prior", "N"),
     "prior_prompts": ("--prior-prompt", "PROMPT"),
     "prior_weight": ("--prior-weight", "X"),
@@ -66,6 +67,8 @@ def add_train(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
         kind: type = str if field in _TEXTS else int if field in _NUMBERS else float
         more: dict[str, Any] = {"action": "append"} if field in _LISTS else {"type": kind}
         parser.add_argument(name, dest=field, metavar=metavar, help=_help(field, catalogue), **more, **given)
+    parser.add_argument("--dora", dest="decompose", action="store_true", help=_help("decompose", catalogue), **given)
+    parser.add_argument("--masked", action="store_true", help=_help("masked", catalogue), **given)
     parser.add_argument(
         "--shuffle-tags", action="store_true", help="captions are tags: in another order each time", **given
     )

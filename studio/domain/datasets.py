@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+MASK_ENDS = (".mask.png", "-masklabel.png")
+"""What follows the name of a picture, without its suffix, in that of its mask, in the order to look: `cat.mask.png`
+beside `cat.jpg`, or as OneTrainer names them. White says what is learnt of a picture, black what is not."""
 CAPTIONS = (".txt", ".caption")
 """Suffixes of text files beside pictures, in the order to look for them."""
 LISTS = ("metadata.jsonl", "metadata.csv", "captions.csv")
@@ -41,6 +44,10 @@ class Finding(StrEnum):
     ROTATED = "rotated"
     """EXIF says that it is to be turned."""
     TRANSPARENT = "transparent"
+    MASKED = "masked"
+    """A mask beside it says what of it is learnt, where masks are asked for."""
+    BAD_MASK = "bad_mask"
+    """It has a mask that cannot be used."""
     ANIMATED = "animated"
     NO_CAPTION = "no_caption"
     EMPTY_CAPTION = "empty_caption"
@@ -62,6 +69,8 @@ _WORDS = {
     Finding.WRONG_SUFFIX: ("has the suffix of another format", "have the suffix of another format"),
     Finding.ROTATED: ("will be turned upright", "will be turned upright"),
     Finding.TRANSPARENT: ("is transparent", "are transparent"),
+    Finding.MASKED: ("has a mask", "have a mask"),
+    Finding.BAD_MASK: ("has a mask that cannot be used", "have a mask that cannot be used"),
     Finding.ANIMATED: ("is animated", "are animated"),
     Finding.NO_CAPTION: ("has no caption", "have no caption"),
     Finding.EMPTY_CAPTION: ("has an empty caption", "have an empty caption"),
@@ -115,6 +124,25 @@ class Scan:
         counts = Counter(finding for verdict in self.verdicts for finding in verdict.findings)
         told = [f"{counts[kind]} {_WORDS[kind][counts[kind] > 1]}" for kind in Finding if counts[kind]]
         return f"{counted(len(self.verdicts), 'picture')}: {', '.join([f'{len(self.usable)} can be used', *told])}."
+
+
+def is_mask(name: str) -> bool:
+    """Whether a file of this name is the mask of a picture rather than a picture."""
+    return name.lower().endswith(MASK_ENDS)
+
+
+def mask_beside(picture: Path) -> Path | None:
+    """The mask of a picture, if it has one; a link that leads elsewhere is none."""
+    masks = (picture.with_name(f"{picture.stem}{end}") for end in MASK_ENDS)
+    return next((mask for mask in masks if mask.is_file() and mask.resolve().parent == picture.parent.resolve()), None)
+
+
+def mask_problem(mask: tuple[int, int], picture: tuple[int, int], brightest: int) -> str | None:
+    """Why a mask of a picture cannot be used, by their widths and heights and the mask's largest value; None if it
+    can. It may be larger or smaller than the picture, if its shape is the same but for a rounded pixel."""
+    if abs(mask[0] * picture[1] - mask[1] * picture[0]) > sum(picture):
+        return f"has {mask[0]}×{mask[1]} pixels, which is another shape than {picture[0]}×{picture[1]}"
+    return None if brightest else "is all black, so that nothing would be learnt"
 
 
 def caption_of(text: str) -> str:

@@ -88,6 +88,14 @@ Dropout = Annotated[
         description="Against learning by heart, for few pictures and many steps.",
     ),
 ]
+Decompose = Annotated[
+    bool,
+    Field(
+        title="Direction and strength apart — DoRA",
+        description="Learns more with a small rank, nearer to a training of the whole model. A step takes longer, and "
+        "such an adapter cannot be merged.",
+    ),
+]
 LearningRate = Annotated[
     float,
     Field(gt=0, le=1.0, title="How fast it learns — learning rate", description="Too fast, and pictures fall apart."),
@@ -130,6 +138,24 @@ CaptionDropout = Annotated[
         le=1,
         title="Share of captions left out",
         description="Keeps guidance working, and lets a style apply without words.",
+    ),
+]
+Masked = Annotated[
+    bool,
+    Field(
+        title="Learn only what masks show",
+        description="White is learnt: of name.mask.png beside a picture or, without one, of its own transparency. A "
+        "picture with neither is learnt whole.",
+    ),
+]
+MaskFloor = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        title="How much the rest counts — mask floor",
+        description="Of what masks show black: 0 is not learnt at all, 1 like the rest. A little keeps surroundings "
+        "plausible.",
     ),
 ]
 NumPrior = Annotated[
@@ -203,6 +229,7 @@ class TrainingRequest(_Frozen):
     rank: Rank | None = None
     alpha: Alpha | None = None
     dropout: Dropout = 0.0
+    decompose: Decompose = False
     reach: Reach | None = None
     learning_rate: LearningRate | None = None
     text_learning_rate: TextLearningRate | None = None
@@ -213,6 +240,8 @@ class TrainingRequest(_Frozen):
     noise_offset: NoiseOffset = 0.0
     caption_dropout: CaptionDropout = 0.05
     shuffle_tags: bool = False
+    masked: Masked = False
+    mask_floor: MaskFloor = 0.05
     num_prior: NumPrior | None = None
     prior_prompts: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
     """Of what the model knew, such as `a photo of a dog`; a pocket model needs none."""
@@ -242,6 +271,7 @@ class TrainingPlan(_Frozen):
     rank: Rank
     alpha: Alpha
     dropout: Dropout
+    decompose: Decompose = False
     reach: Reach
     learning_rate: LearningRate
     text_learning_rate: TextLearningRate
@@ -252,6 +282,8 @@ class TrainingPlan(_Frozen):
     noise_offset: NoiseOffset
     caption_dropout: CaptionDropout
     shuffle_tags: bool
+    masked: Masked = False
+    mask_floor: MaskFloor = 0.0
     num_prior: NumPrior
     prior_prompts: tuple[str, ...]
     prior_weight: PriorWeight

@@ -286,3 +286,18 @@ def test_a_caption_of_many_megabytes_is_not_read_whole(tmp_path: Path) -> None:
     archive = packed(tmp_path / "x.zip", ("a.png", PICTURE), ("a.txt", text))
     assert import_zip(archive, tmp_path / "set").num_captions == 0
     assert list(contents(tmp_path / "set")) == ["a.png"]
+
+
+def test_masks_follow_their_pictures_to_their_new_names(tmp_path: Path) -> None:
+    archive = packed(
+        tmp_path / "x.zip",
+        ("1/a.png", PICTURE), ("1/a.mask.png", b"of the first"),
+        ("2/a.jpg", OTHER), ("2/a-masklabel.png", b"of the second"),
+        ("2/lone.mask.png", b"of none"), ("2/odd.mask?.png", PICTURE),
+    )  # fmt: skip
+    imported = import_zip(archive, tmp_path / "set")
+    assert contents(tmp_path / "set") == {
+        "a.png": PICTURE, "a.mask.png": b"of the first", "a-2.jpg": OTHER, "a-2.mask.png": b"of the second",
+        "odd.mask_.png": PICTURE,
+    }  # fmt: skip
+    assert imported.num_pictures == 3 and imported.left_out == ("'2/lone.mask.png' is a mask without a picture.",)

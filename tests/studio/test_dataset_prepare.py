@@ -242,3 +242,17 @@ def test_every_size_has_buckets(source: Path, tmp_path: Path, size: int) -> None
     put(tmp_path / "in" / "a.png", scene(1, (1600, 1400)))
     (bucket,) = prepare(tmp_path / "in", tmp_path / "out", size, "buckets").buckets
     assert 0.8 * size * size < bucket.area <= size * size
+
+
+def test_masks_come_along_cut_as_their_pictures_are(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.jpg", scene(1, (200, 100)), "a fox")
+    put(tmp_path / "in" / "b.png", scene(2, (100, 100)), "a hare")
+    mask = Image.new("L", (200, 100))
+    mask.paste(255, (0, 0, 100, 100))
+    put(tmp_path / "in" / "a-masklabel.png", mask, None)
+    prepare(tmp_path / "in", tmp_path / "out", 64)
+    assert sorted(contents(tmp_path / "out")) == ["0000.mask.png", "0000.png", "0000.txt", "0001.png", "0001.txt"]
+    with Image.open(tmp_path / "out" / "0000.mask.png") as image:
+        assert image.size == (64, 64) and image.mode == "L"
+        values = np.asarray(image)
+    assert values[:, :31].min() == 255 and values[:, 33:].max() == 0

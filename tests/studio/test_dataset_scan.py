@@ -282,3 +282,52 @@ def test_progress_is_told_and_may_end_it(tmp_path: Path) -> None:
     with pytest.raises(JobCancelled):
         scan(tmp_path, on_progress=stop)
     assert told[3:] == [(1, 3)]
+
+
+def test_masks_are_no_pictures_and_those_that_have_one_say_so(tmp_path: Path) -> None:
+    white = Image.new("L", (96, 64), "white")
+    put(tmp_path / "a.jpg", scene(1))
+    put(tmp_path / "a.mask.png", white, None)
+    put(tmp_path / "b.png", scene(2))
+    put(tmp_path / "b-masklabel.png", white.resize((48, 32)), None)
+    put(tmp_path / "c.png", scene(3))
+    put(tmp_path / "d.mask.png", white, None)
+    found = look(tmp_path)
+    assert [(each.name, each.findings) for each in found.verdicts] == [
+        ("a.jpg", (Finding.MASKED,)), ("b.png", (Finding.MASKED,)), ("c.png", ()),
+    ]  # fmt: skip
+    assert found.verdicts[1].remarks[0].message == "b.png has a mask, b-masklabel.png."
+    assert found.summary == "3 pictures: 3 can be used, 2 have a mask."
+    assert found.notes == ("1 mask without a picture of that name, the first is d.mask.png.",)
+
+
+def test_masks_are_no_pictures_in_a_folder_with_a_list_either(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", scene(1), None)
+    put(tmp_path / "a.mask.png", Image.new("L", (96, 64), "white"), None)
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "a fox"}))
+    (verdict,) = look(tmp_path).verdicts
+    assert verdict.findings == (Finding.MASKED,)
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (Image.new("L", (96, 96), "white"), "another shape than 96×64"),
+        (Image.new("L", (96, 64)), "all black"),
+        (b"nothing", "no PNG, JPEG or WebP"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_is_told_and_its_picture_can(
+    tmp_path: Path, mask: Image.Image | bytes, said: str
+) -> None:
+    put(tmp_path / "a.png", scene(1))
+    put(tmp_path / "a.mask.png", mask, None)
+    (verdict,) = look(tmp_path).verdicts
+    assert verdict.is_usable and verdict.findings == (Finding.BAD_MASK,) and said in verdict.remarks[0].message
+
+
+def test_a_mask_outside_the_folder_is_none(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.png", scene(1))
+    (tmp_path / "in" / "a.mask.png").symlink_to(put(tmp_path / "out.png", Image.new("L", (96, 64), "white"), None))
+    (verdict,) = look(tmp_path / "in").verdicts
+    assert verdict.findings == ()

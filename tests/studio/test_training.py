@@ -82,8 +82,11 @@ def enough(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(enough: Path) -> dict[str, object]:
-    """What the undisturbed run is asked: words learn, too, and inputs drop out at random."""
-    return {"folder": str(enough), "num_steps": 12, "look_every": 5, "text_learning_rate": 5e-4, "dropout": 0.1}
+    """What the undisturbed run is asked: words learn, too, as do lengths (DoRA), and inputs drop out at random."""
+    return {
+        "folder": str(enough), "num_steps": 12, "look_every": 5, "text_learning_rate": 5e-4, "dropout": 0.1,
+        "decompose": True,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +249,25 @@ def test_nothing_is_begun_without_pictures(studio: Services, tmp_path: Path) -> 
     (tmp_path / "broken.png").write_bytes(b"nothing")
     with pytest.raises(DatasetError, match="can be learnt from"):
         studio.training.submit(quick("Broken", folder=str(tmp_path)))
+
+
+def test_only_what_masks_show_is_learnt(studio: Services, tmp_path: Path) -> None:
+    shutil.copytree(CRESCENTS, tmp_path / "copy")
+    alone = {"num_prior": 0, "masked": True, "mask_floor": 0.0, "text_learning_rate": 0}
+    with pytest.raises(InvalidRequest, match="No picture of 'copy' has a mask"):
+        studio.training.submit(quick("None", folder=str(tmp_path / "copy"), **alone))
+    first = tmp_path / "copy" / "0000.png"
+    with Image.open(first) as image:
+        white = Image.new("L", image.size, "white")
+    white.save(tmp_path / "copy" / "0000.mask.png")
+    whole = ended(studio, quick("White", folder=str(tmp_path / "copy"), **alone))
+    plain = ended(studio, quick("Plain", folder=str(tmp_path / "copy"), **{**alone, "masked": False}))
+    white.paste(0, (0, 0, white.width // 2, white.height))
+    white.save(tmp_path / "copy" / "0000.mask.png")
+    half = ended(studio, quick("Half", folder=str(tmp_path / "copy"), **alone))
+    learnt = [load_file(run.folder / EXPORTS["kohya"]) for run in (plain, whole, half)]
+    assert all(torch.equal(learnt[0][name], learnt[1][name]) for name in learnt[0])
+    assert not all(torch.equal(learnt[0][name], learnt[2][name]) for name in learnt[0])
 
 
 def test_what_a_large_model_knew_is_preserved_only_where_somebody_says_what(catalogue: Catalogue) -> None:
