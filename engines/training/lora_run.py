@@ -15,6 +15,7 @@ from engines.training.captions import with_trigger
 from engines.training.control import Control, Pace
 from engines.training.diffusion import NoiseSchedule
 from engines.training.drawing import judged, save_picture
+from engines.training.footprint import LARGE_AT_ONCE, POCKET_AT_ONCE
 from engines.training.latents import LatentStore, TrainingPicture, gather_pictures
 from engines.training.lessons import Lessons
 from engines.training.loop import Plan, Trainee
@@ -28,7 +29,7 @@ from engines.training.samples import Sampler, tested_prompts
 from engines.training.schedules import rate_factor
 from engines.training.text import FixedTexts, LearningTexts, Texts
 from engines.training.unet import Denoiser
-from engines.training.validation import Validation
+from engines.training.validation import LEVELS, Validation
 from lora_registry.export import write_adapter
 from lora_registry.weights import LowRank
 from studio.domain.adapter import Layout, Part
@@ -59,6 +60,8 @@ class LoraTraining:
         cache: Path,
         control: Control,
         dtype: torch.dtype,
+        *,
+        is_checkpointed: bool = False,
     ) -> None:
         self._loaded = loaded
         self._plan = plan
@@ -69,7 +72,7 @@ class LoraTraining:
         self._pipeline = loaded.pipeline
         self._is_sdxl = loaded.checkpoint.family == "sdxl"
         self._schedule = NoiseSchedule.of(self._pipeline.scheduler.config)
-        prepare_for_training(self._pipeline, is_pocket=loaded.checkpoint.is_pocket)
+        prepare_for_training(self._pipeline, is_pocket=loaded.checkpoint.is_pocket, is_checkpointed=is_checkpointed)
         torch.manual_seed(plan.seed)
         self._adapter = AdapterInTraining(self._pipeline, plan)
         self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=dtype)
@@ -96,6 +99,7 @@ class LoraTraining:
             size=plan.size,
             guidance=plan.guidance_scale,
             is_sdxl=self._is_sdxl,
+            at_once=POCKET_AT_ONCE if loaded.checkpoint.is_pocket else LARGE_AT_ONCE,
         )
         self._best = Best(folder)
 
@@ -245,9 +249,11 @@ class LoraTraining:
         tested = tested_prompts(captions) if is_pocket else ()
         shown = plan.sample_prompts or tuple(dict.fromkeys(captions))[:SHOWN_PROMPTS]
         sampler = self._sampler
-        validation = Validation(self._objective, self._denoiser, held_out, self._lessons.told)
+        levels = LEVELS if is_pocket else 2 * sampler.at_once  # as many as guidance takes
+        validation = Validation(self._objective, self._denoiser, held_out, self._lessons.told, levels)
 
         def look(step: int) -> None:
+            started = time.monotonic()
             pictures = sampler.draw((*shown, *tested))
             for index, picture in enumerate(pictures[: len(shown)]):
                 save_picture(picture, self._folder / SAMPLES / sample_name(step, 0, index))
@@ -262,6 +268,7 @@ class LoraTraining:
             )
             self._control.tell(looked)  # first: a kill between the two has it told again, and not forgotten
             self._best.offer(looked, self._factors)
+            self._pace.look_s = time.monotonic() - started
 
         return look
 
