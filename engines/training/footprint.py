@@ -24,12 +24,13 @@ _KEPT: Mapping[str, Mapping[Reach, int]] = {
 them."""
 _SPREAD = 1.33
 """As measured, with what is passed on and blocks of memory that do not fit into each other's places."""
-_CHECKPOINTED = 54_000
+_CHECKPOINTED = 57_500
 """What lies between blocks, and the largest block, which is computed again; measured."""
-_SHARED = 185_000_000
+_SHARED = 180_000_000
 """Values that full-size layers take beside that, whatever the number of pictures: weights laid out anew. Measured."""
 _POCKET_KEPT = 20_000
 """Of miniatures, with their attention's scores and their text encoders. Measured (docs/benchmarks.md)."""
+_POCKET_SHARED_BYTES = 24 * 2**20
 _TEXT_KEPT: Mapping[str, int] = {"sd15": 17_700_000, "sd21": 45_000_000, "sdxl": 97_000_000}
 """Values for each caption where full-size text encoders learn: 25 rows of each layer's width a token."""
 _OPTIMIZER_BYTES: Mapping[OptimizerId, int] = {"adamw": 8, "adamw8bit": 2, "prodigy": 16}
@@ -76,7 +77,7 @@ def _step_work(task: TrainingTask, means: Means, *, is_checkpointed: bool) -> in
     pictures = plan.batch_size * (2 if plan.num_prior and plan.prior_weight else 1)
     cells, item = pictures * plan.size**2 // CELL_PX**2, ITEM_BYTES[means.dtype]
     if task.footprint.is_small:
-        return cells * _POCKET_KEPT * item
+        return cells * _POCKET_KEPT * item + _POCKET_SHARED_BYTES
     kept = _CHECKPOINTED if is_checkpointed else _SPREAD * _KEPT[task.family][plan.reach]
     texts = pictures * _TEXT_KEPT[task.family] if plan.text_learning_rate else 0
     return int(cells * kept + texts + _SHARED) * item
