@@ -67,6 +67,10 @@ class Engine(Protocol):
         """How things stand; from any thread, at once."""
         ...
 
+    def free_bytes(self) -> int:
+        """Memory of its device that another process could take now; from any thread."""
+        ...
+
     def plan(self, request: ResolvedRequest) -> MemoryPlan:
         """How a picture of `request` would be made now and what memory that takes; from any thread, without loading.
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor, nn
 
+from engines.system_memory import system_free_bytes
 from studio.domain.errors import InvalidRequest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -52,27 +51,15 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> Device:
     return Device(name=name, dtype=DTYPES[dtype])
 
 
-def free_bytes(device: str) -> int:
-    """Memory of `device` that is free now: the GPU's, or what the system or a container's limit leaves this process."""
+def free_bytes(device: str, *, is_for_others: bool = False) -> int:
+    """Memory of `device` that is free now: the GPU's, or what the system or a container's limit leaves this process.
+    What this process keeps of a GPU for later is free to itself, and not to others."""
     if device == "cuda":
-        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return torch.cuda.mem_get_info()[0] + cached
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + (0 if is_for_others else kept)
     if device == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return min([psutil.virtual_memory().available, *_container_rooms()])
-
-
-def _container_rooms(groups: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """What the memory limits of a container leave; what its files take in memory can be dropped and counts as free."""
-    limit, used, details = groups / "memory.max", groups / "memory.current", groups / "memory.stat"
-    try:
-        most = limit.read_text().strip()
-        if most != "max":
-            lines = (line.split() for line in details.read_text().splitlines())
-            files = next((int(value) for name, value in lines if name == "inactive_file"), 0)
-            yield int(most) - int(used.read_text()) + files
-    except (OSError, ValueError):  # no container, or one of another kind
-        return
+    return system_free_bytes()
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -13,7 +13,7 @@ from studio.domain.tensors import read_header
 
 TILE_PX = 512
 """Side of the tiles in which a VAE decodes where memory is short."""
-_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 CELL_PX = 8
 _UNET_CHANNELS = 320 * 42
 """Values a latent cell of one picture takes in a UNet at most: skips of the way down, joined inputs of the way up, the
@@ -91,12 +91,12 @@ def usual_footprint(family: Family) -> Footprint:
 def needed_bytes(footprint: Footprint, plan: MemoryPlan, width: int, height: int, *, is_guided: bool) -> int:
     """The most memory in use at once while a picture of `width` × `height` px is made as `plan` says, in bytes, beyond
     what the process takes without a checkpoint."""
-    item = _ITEM_BYTES[plan.dtype]
+    item = ITEM_BYTES[plan.dtype]
     weights = {"unet": footprint.unet * item, "text": footprint.text * item, "vae": footprint.vae * item}
     work = {
-        "unet": _unet_work(footprint, plan, width, height, is_guided=is_guided),
+        "unet": unet_work(footprint, plan, width, height, pictures=2 if is_guided and not plan.is_halved else 1),
         "text": 0,
-        "vae": _decoder_work(footprint, plan, width, height),
+        "vae": decoder_work(footprint, plan, width, height),
     }
     match plan.placement:
         case "resident":
@@ -109,9 +109,9 @@ def needed_bytes(footprint: Footprint, plan: MemoryPlan, width: int, height: int
             return max(work.values())
 
 
-def _unet_work(footprint: Footprint, plan: MemoryPlan, width: int, height: int, *, is_guided: bool) -> int:
-    cells, item = width * height // CELL_PX**2, _ITEM_BYTES[plan.dtype]
-    pictures = 2 if is_guided and not plan.is_halved else 1
+def unet_work(footprint: Footprint, plan: MemoryPlan, width: int, height: int, *, pictures: int) -> int:
+    """What a UNet takes beside its weights to look at so many `pictures` at once, in bytes."""
+    cells, item = width * height // CELL_PX**2, ITEM_BYTES[plan.dtype]
     channels = _UNET_CHANNELS * _narrowness(footprint)
     scores = 0
     if plan.is_sliced or plan.attention == "chunked":
@@ -121,12 +121,13 @@ def _unet_work(footprint: Footprint, plan: MemoryPlan, width: int, height: int, 
     return int(pictures * item * cells * channels) + scores + _workspace(footprint)
 
 
-def _decoder_work(footprint: Footprint, plan: MemoryPlan, width: int, height: int) -> int:
+def decoder_work(footprint: Footprint, plan: MemoryPlan, width: int, height: int) -> int:
+    """What a VAE takes beside its weights to decode one picture, in bytes; to encode one takes no more."""
     pixels = width * height
     if plan.is_tiled:
         pixels = min(width, TILE_PX) * min(height, TILE_PX)
     channels = _DECODER_CHANNELS + (_KEPT_CHANNELS if plan.device == "cpu" else 0)
-    work = int(pixels * channels * _narrowness(footprint) * _ITEM_BYTES[plan.dtype])
+    work = int(pixels * channels * _narrowness(footprint) * ITEM_BYTES[plan.dtype])
     return work + 3 * 4 * width * height + _workspace(footprint)
 
 
@@ -135,6 +136,7 @@ def _narrowness(footprint: Footprint) -> float:
 
 
 def _workspace(footprint: Footprint) -> int:
+    """What large layers take whatever the size of the picture, in bytes."""
     return 0 if footprint.is_small else _WORKSPACE_BYTES
 
 

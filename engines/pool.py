@@ -63,6 +63,10 @@ class PipelinePool:
         """Device and what is loaded, without waiting for a lease to end."""
         return EngineState(device=self._device.name, dtype=dtype_name(self._device.dtype), loaded=tuple(self._loaded))
 
+    def spare_bytes(self) -> int:
+        """Memory of its device that another process could take now."""
+        return free_bytes(self._device.name, is_for_others=True)
+
     def footprint(self, checkpoint: Checkpoint, family: Family) -> Footprint:
         """How large the weights of `checkpoint` are, wherever they are.
 

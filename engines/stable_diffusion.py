@@ -54,6 +54,10 @@ class StableDiffusionEngine:
         """See `engines.base.Engine.state`."""
         return self._pool.state()
 
+    def free_bytes(self) -> int:
+        """See `engines.base.Engine.free_bytes`."""
+        return self._pool.spare_bytes()
+
     def plan(self, request: ResolvedRequest) -> MemoryPlan:
         """See `engines.base.Engine.plan`."""
         checkpoint = self._catalogue.checkpoint(request.checkpoint)

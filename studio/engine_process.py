@@ -65,6 +65,10 @@ class EngineProcess:
         except ProcessGone:
             return child.first_state
 
+    def free_bytes(self) -> int:
+        """See `engines.base.Engine.free_bytes`."""
+        return self._do("free_bytes", (), {})
+
     def plan(self, request: ResolvedRequest) -> MemoryPlan:
         """See `engines.base.Engine.plan`."""
         return self._do("plan", (request,), {})

@@ -29,7 +29,7 @@ from studio.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-QUESTIONS = ("state", "plan")
+QUESTIONS = ("state", "plan", "free_bytes")
 LOST_DEVICE = 70
 """Exit status after an error that leaves the GPU unusable for this process."""
 _OOM_SCORE = "500"
@@ -91,6 +91,9 @@ class Worker:
 
     def state(self, call_id: int) -> EngineState:
         return self._engine.state()
+
+    def free_bytes(self, call_id: int) -> int:
+        return self._engine.free_bytes()
 
     def plan(self, call_id: int, request: ResolvedRequest) -> MemoryPlan:
         self._look_for(request.checkpoint)

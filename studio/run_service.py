@@ -90,6 +90,10 @@ class RunService(ABC, Generic[PlanT]):
             raise NotFound("There is no such training run.", "It may have been deleted.")
         return run
 
+    def outlook(self, run: Run[PlanT]) -> str:
+        """What `run` will take, in a line; "" where that is not foreseen."""
+        return ""
+
     def job_of(self, run: Run[PlanT]) -> Job | None:
         """The job that works on `run`, or did so last."""
         try:

@@ -133,7 +133,7 @@ def open_services(
     flash = FlashService(catalogue, runner, gallery, generation, scoring)
     trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
     distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
-    training = TrainingService(catalogue, trainer, ledger, settings, store, drawing_queue=queue)
+    training = TrainingService(catalogue, trainer, ledger, settings, store, holder, drawing_queue=queue)
     run_grids = RunGridService(catalogue, runner, training, gallery, generation, scoring)
     runner.start()
     trainer.start()

@@ -26,7 +26,7 @@ class Settings(BaseModel):
     device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16.")
     memory_gb: float = Field(
-        default=0, ge=0, le=4096, description="Memory to count on for a picture, in GB; 0: what is free."
+        default=0, ge=0, le=4096, description="Memory to count on for a picture or a training, in GB; 0: what is free."
     )
     placement: Literal["auto", "resident", "mapped", "model_offload", "sequential_offload"] = Field(
         default="auto", description="Where the weights of large models are while they do nothing."

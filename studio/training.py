@@ -12,8 +12,11 @@ from studio.domain.errors import DatasetError, InvalidRequest, NotFound
 from studio.domain.run_events import Looked
 from studio.domain.stamps import FileStamp, file_stamp
 from studio.domain.training import TrainingPlan, TrainingRequest, resolve_training
+from studio.domain.training_estimate import Preflight
+from studio.generation import EngineHolder
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
+from studio.preflight import PreflightService
 from studio.run_service import RunService
 from studio.runs import Run
 from studio.settings import Settings
@@ -60,11 +63,13 @@ class TrainingService(RunService[TrainingPlan]):
         ledger: Ledger,
         settings: Settings,
         adapters: AdapterStore,
+        engine: EngineHolder,
         drawing_queue: str,
     ) -> None:
         super().__init__(TrainingPlan, trainer, ledger, settings, drawing_queue)
         self._catalogue = catalogue
         self._adapters = adapters
+        self._preflights = PreflightService(catalogue, settings, engine)
         self._scanned: tuple[tuple[FileStamp, ...], Scan] | None = None
 
     def submit(self, request: TrainingRequest, visitor: str = "local") -> Run[TrainingPlan]:
@@ -73,9 +78,18 @@ class TrainingService(RunService[TrainingPlan]):
         Raises:
             InvalidRequest: values that do not work, or no folder.
             DatasetError: the folder holds no picture with a caption.
+            OutOfMemory, StorageFailed: it takes more memory or disk than there is; nothing is begun.
             QueueFull: too much is waiting.
         """
-        return self._begin(self.plan(request), visitor)
+        preflight = self.preflight(request)
+        if preflight.problem is not None:
+            raise preflight.problem
+        return self._begin(preflight.plan, visitor)
+
+    def preflight(self, request: TrainingRequest, *, is_patient: bool = True) -> Preflight:
+        """What would be trained, and what that takes here; see `submit`. Only who `is_patient` waits for the engine
+        where memory cannot be told without it."""
+        return self._preflights.look(self.plan(request), self.runs.of(), is_patient=is_patient)
 
     def plan(self, request: TrainingRequest) -> TrainingPlan:
         """What would be trained; see `submit`."""
@@ -130,6 +144,11 @@ class TrainingService(RunService[TrainingPlan]):
         if path is None:
             raise NotFound(f"No checkpoint of step {step} is kept.", "Choose another one.")
         return self._put_forward(run, path, next((look for look in run.looked if look.step == step), None))
+
+    def outlook(self, run: Run[TrainingPlan]) -> str:
+        """See `RunService.outlook`."""
+        others = [each for each in self.runs.of() if each.id != run.id]
+        return self._preflights.look(run.plan, others).line
 
     def _offer(self, run: Run[TrainingPlan], path: Path, look: Looked | None) -> str:
         entry = self._adapters.add(path, run.plan.name).entry

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from engines.failures import is_out_of_memory
 from engines.hub_datasets import fetch_dataset
+from engines.plans import Means
 from studio.checkpoints import OwnCheckpoints
 from studio.dataset_files import read_dataset
 from studio.domain.catalogue import Catalogue
@@ -23,6 +24,7 @@ from studio.domain.run_events import Broken, Preparing, RunEvent, line_of
 from studio.domain.run_files import EVENTS, PLAN
 from studio.domain.run_plans import RunPlan, plan_of
 from studio.domain.training import TrainingPlan
+from studio.preflight import training_memory
 from studio.services import CATALOGUE_PATH, load_pool
 from studio.settings import Settings
 from studio.training import training_items
@@ -93,8 +95,9 @@ def train(folder: Path, settings: Settings, line: Line) -> None:
     catalogue = Catalogue.load(CATALOGUE_PATH)
     OwnCheckpoints(settings.models_dir, catalogue).refresh()
     pool = load_pool(settings)
+    is_checkpointed = isinstance(plan, TrainingPlan) and _is_short(plan, catalogue, settings)
     with pool.lease(catalogue.checkpoint(plan.checkpoint)) as loaded:
-        run = _run_of(plan, loaded, items, folder, settings, line)
+        run = _run_of(folder, loaded, items, settings, line, is_checkpointed=is_checkpointed)
         try:
             run.run()
         except Stopped:
@@ -102,18 +105,38 @@ def train(folder: Path, settings: Settings, line: Line) -> None:
             raise
 
 
+def _is_short(plan: TrainingPlan, catalogue: Catalogue, settings: Settings) -> bool:
+    """Whether memory is so short that steps have to compute parts twice."""
+    from engines.devices import choose_device, dtype_name, free_bytes  # as in load_pool
+
+    device = choose_device(settings.device, settings.dtype)
+    dtype = catalogue.checkpoint(plan.checkpoint).number_format(dtype_name(device.dtype))
+    free = int(settings.memory_gb * 2**30) or free_bytes(device.name)
+    means = Means(device=device.name, dtype=dtype, free_bytes=free)
+    return training_memory(plan, catalogue, settings, means).is_checkpointed
+
+
 def _run_of(
-    plan: RunPlan, loaded: "Loaded", items: list[tuple[Path, str]], folder: Path, settings: Settings, line: Line
+    folder: Path,
+    loaded: "Loaded",
+    items: list[tuple[Path, str]],
+    settings: Settings,
+    line: Line,
+    *,
+    is_checkpointed: bool,
 ) -> "Distillation | LoraTraining":
     from engines.devices import choose_device  # as in load_pool
     from engines.distillation.run import Distillation
     from engines.training.control import Control
     from engines.training.lora_run import LoraTraining
 
+    plan = plan_of((folder / PLAN).read_bytes())
     dtype = choose_device(settings.device, settings.dtype).dtype
     control = Control(check=line.check, tell=line.tell)
     if isinstance(plan, TrainingPlan):
-        return LoraTraining(loaded, plan, items, folder, settings.cache_dir, control, dtype)
+        return LoraTraining(
+            loaded, plan, items, folder, settings.cache_dir, control, dtype, is_checkpointed=is_checkpointed
+        )
     return Distillation(loaded, plan, items, folder, control, dtype)
 
 

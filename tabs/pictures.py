@@ -64,7 +64,7 @@ class PicturesPanel:
 
     def on_example(self, title: str | None) -> Updates:
         """Input: the chosen example. Outputs: what it teaches, its folder, and what is there."""
-        if title not in EXAMPLES:
+        if title is None or title not in EXAMPLES:
             return {self.folder: "", **self.on_folder("")}
         subject, folder = EXAMPLES[title]
         return {self.subject: subject, self.folder: str(folder), **self.on_folder(str(folder))}

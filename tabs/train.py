@@ -71,9 +71,10 @@ class TrainTab(RunPanel[TrainingPlan]):
         return {**changed, **self.on_plan({**data, **changed})}
 
     def on_plan(self, data: Mapping[Component, Any]) -> Updates:
-        """Inputs: the form. Output: what it comes to, or what is wrong with it."""
+        """Inputs: the form. Output: what it comes to and takes, or what is wrong with it."""
         try:
-            return {self.plan: controls.note(train_views.plan_words(self.service.plan(self._asked(data))))}
+            preflight = self.service.preflight(self._asked(data), is_patient=False)
+            return {self.plan: train_views.plan_html(preflight)}
         except InvalidRequest as error:
             is_empty = error.field == "folder"
             return {self.plan: "" if is_empty else controls.warning_html(f"{error.message} {error.hint}")}
@@ -140,7 +141,7 @@ class TrainTab(RunPanel[TrainingPlan]):
             form[field].input(guarded(self.on_usual), form.inputs, usual, **FORM)
         self.pictures.wire()
         self.pictures.told.change(guarded(self.on_usual), {*form.inputs}, usual, **FORM)
-        for field in ("num_steps", "batch_size", "accumulation", "validation_share", "look_every"):
+        for field in _COUNTED:
             form[field].change(guarded(self.on_plan), form.inputs, self.plan, **FORM)
         self.wire_run()
         self.timer.tick(guarded(self.on_look), self.run, self.results, trigger_mode="once", **QUIET)
@@ -149,6 +150,9 @@ class TrainTab(RunPanel[TrainingPlan]):
 _SUITED = ("num_steps", "batch_size", "accumulation", "rank", "alpha", "learning_rate", "text_learning_rate",
            "size", "reach", "schedule", "look_every", "num_prior", "prior_weight")  # fmt: skip
 """Fields that follow the model and the preset."""
+_COUNTED = ("num_steps", "batch_size", "accumulation", "validation_share", "look_every", "size", "rank", "reach",
+            "text_learning_rate", "optimizer", "num_prior", "prior_weight", "shuffle_tags")  # fmt: skip
+"""Fields that decide what it takes."""
 
 _WHAT = (
     "Teach a model a thing or a style from a few pictures. It learns in the background; close the page if you like. "

@@ -9,7 +9,9 @@ from studio.domain.datasets import Scan, Verdict, counted
 from studio.domain.run_events import Looked, Trained
 from studio.domain.run_files import control_name, sample_name
 from studio.domain.training import TrainingPlan
+from studio.domain.training_estimate import Preflight
 from studio.runs import Run
+from tabs import controls, views
 from tabs.widgets import as_json
 
 EMPTY = "What it draws appears here while it learns, next to what the model draws without it."
@@ -89,14 +91,14 @@ def pace(trained: Sequence[Trained]) -> str:
     return " · ".join(parts)
 
 
-def plan_words(plan: TrainingPlan) -> str:
-    """What a plan comes to."""
+def plan_html(preflight: Preflight) -> str:
+    """What a plan comes to and takes; and why it will not be begun, if it does not fit."""
+    plan, problem = preflight.plan, preflight.problem
     held = f", {plan.num_held_out} held out to measure it by" if plan.num_held_out else ""
-    at_once = counted(plan.batch_size * plan.accumulation, "picture")
-    return (
-        f"{counted(plan.num_pictures, 'picture')}{held}. {plan.num_steps} steps of {at_once}: each is learnt from "
-        f"{plan.epochs:.0f} times. Samples every {plan.look_every} steps."
-    )
+    told = f"{counted(plan.num_pictures, 'picture')}{held}. Samples every {plan.look_every} steps."
+    facts = views.definitions(preflight.facts, "facts facts-all")
+    refusal = "" if problem is None else controls.warning_html(str(problem))
+    return controls.note(told) + facts + refusal
 
 
 def dataset_rows(scan: Scan) -> list[list[str]]:

@@ -131,7 +131,8 @@ class Distillation:
 
     def _new_pair(self, dtype: torch.dtype) -> UnetPair:
         plan, unet = self._plan, self._pipeline.unet
-        prepare_for_training(self._pipeline, is_pocket=self._loaded.checkpoint.is_pocket)
+        is_pocket = self._loaded.checkpoint.is_pocket
+        prepare_for_training(self._pipeline, is_pocket=is_pocket, is_checkpointed=not is_pocket)
         torch.manual_seed(plan.seed)
         lora = TrainableLora(unet, reached(unet, plan.reach), plan.rank, plan.rank)
         return UnetPair(unet=unet, lora=lora, prediction_type=self._loaded.prediction_type, dtype=dtype)

@@ -26,10 +26,11 @@ class Control:
 class Pace:
     """Tells of steps, once a second: their mean loss since the last word, and what one of the last took.
 
-    `total` steps in all, each of so many `images`.
+    `total` steps in all, each of so many `images`. `look_s` is what the last look at samples took.
     """
 
     def __init__(self, control: Control, total: int, images: int) -> None:
+        self.look_s: float | None = None
         self._control = control
         self._total = total
         self._images = images
@@ -58,6 +59,7 @@ class Pace:
             rate=rate,
             images_s=self._images / step_s if step_s else None,
             memory_mb=round(psutil.Process().memory_info().rss / 2**20, 1),
+            look_s=self.look_s,
         )
         self._control.tell(told)
         self._losses.clear()

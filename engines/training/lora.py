@@ -3,31 +3,19 @@
 They stand beside the modules that they change, so the network without them is a switch away, to the bit.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engines.training.reach import REACHES, TEXT_REACH
 from lora_registry.weights import LowRank
+from studio.domain.distillation import Reach
 
-Reach = Literal["attention", "attention_and_feed_forward", "all"]
-
-_ATTENTION = r".*\.attn\d\.(to_[qkv]|to_out\.0)"
-_FEED_FORWARD = r".*\.ff\.net\.(0\.proj|2)|.*\.(proj_in|proj_out)"
-_TEXT = re.compile(r".*\.self_attn\.([qkv]|out)_proj|.*\.mlp\.fc[12]")
-_REST = r".*\.(conv1|conv2|conv_shortcut|time_emb_proj|conv)"
 _LEAST_LENGTH = 1e-12
 """A row of zeros stays one."""
-REACHES: Mapping[Reach, re.Pattern[str]] = {
-    "attention": re.compile(_ATTENTION),
-    "attention_and_feed_forward": re.compile(f"{_ATTENTION}|{_FEED_FORWARD}"),
-    "all": re.compile(f"{_ATTENTION}|{_FEED_FORWARD}|{_REST}"),
-}
-"""Which modules of a UNet are changed, by their paths."""
 
 
 def reached(unet: nn.Module, reach: Reach) -> tuple[str, ...]:
@@ -42,7 +30,7 @@ def reached(unet: nn.Module, reach: Reach) -> tuple[str, ...]:
 def reached_text(encoder: nn.Module) -> tuple[str, ...]:
     """The paths of the layers of a text encoder that are changed: all of its attention and feed-forward layers."""
     return tuple(
-        path for path, module in encoder.named_modules() if isinstance(module, nn.Linear) and _TEXT.fullmatch(path)
+        path for path, module in encoder.named_modules() if isinstance(module, nn.Linear) and TEXT_REACH.fullmatch(path)
     )
 
 

@@ -17,6 +17,7 @@ from engines.training.checkpoints import Checkpoints
 from engines.training.control import Control, Pace
 from engines.training.diffusion import NoiseSchedule
 from engines.training.drawing import save_picture
+from engines.training.footprint import LARGE_AT_ONCE, POCKET_AT_ONCE
 from engines.training.latents import LatentStore, TrainingPicture, gather_pictures
 from engines.training.lessons import Lessons
 from engines.training.loop import Plan, Trainee
@@ -32,7 +33,7 @@ from engines.training.samples import Sampler
 from engines.training.schedules import rate_factor
 from engines.training.text import FixedTexts, LearningTexts, Texts
 from engines.training.unet import Denoiser
-from engines.training.validation import Validation
+from engines.training.validation import LEVELS, Validation
 from lora_registry.export import write_adapter
 from lora_registry.weights import LowRank
 from studio.domain.adapter import Layout, Part
@@ -63,6 +64,8 @@ class LoraTraining:
         cache: Path,
         control: Control,
         dtype: torch.dtype,
+        *,
+        is_checkpointed: bool = False,
     ) -> None:
         self._loaded = loaded
         self._plan = plan
@@ -73,7 +76,7 @@ class LoraTraining:
         self._pipeline = loaded.pipeline
         self._is_sdxl = loaded.checkpoint.family == "sdxl"
         self._schedule = NoiseSchedule.of(self._pipeline.scheduler.config)
-        prepare_for_training(self._pipeline, is_pocket=loaded.checkpoint.is_pocket)
+        prepare_for_training(self._pipeline, is_pocket=loaded.checkpoint.is_pocket, is_checkpointed=is_checkpointed)
         torch.manual_seed(plan.seed)
         self._adapter = AdapterInTraining(self._pipeline, plan)
         self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=dtype)
@@ -100,6 +103,7 @@ class LoraTraining:
             size=plan.size,
             guidance=plan.guidance_scale,
             is_sdxl=self._is_sdxl,
+            at_once=POCKET_AT_ONCE if loaded.checkpoint.is_pocket else LARGE_AT_ONCE,
         )
         self._best = Best(folder)
         self._checkpoints = Checkpoints(folder)
@@ -270,9 +274,11 @@ class LoraTraining:
         probes = self._probes(captions) if is_pocket else ()
         shown = plan.sample_prompts or tuple(dict.fromkeys(captions))[:SHOWN_PROMPTS]
         sampler = self._sampler
-        validation = Validation(self._objective, self._denoiser, held_out, self._lessons.told)
+        levels = LEVELS if is_pocket else 2 * sampler.at_once  # as many as guidance takes
+        validation = Validation(self._objective, self._denoiser, held_out, self._lessons.told, levels)
 
         def look(step: int) -> None:
+            started = time.monotonic()
             pictures = sampler.draw((*shown, *(each.prompt for each in probes)))
             for index, picture in enumerate(pictures[: len(shown)]):
                 save_picture(picture, self._folder / SAMPLES / sample_name(step, 0, index))
@@ -289,6 +295,7 @@ class LoraTraining:
                 self._keep_checkpoint(step)  # before it is told: what is told of is there
             self._control.tell(looked)  # before it may be best: a kill between has it told again, and not forgotten
             self._best.offer(looked, self._factors)
+            self._pace.look_s = time.monotonic() - started
 
         return look
 

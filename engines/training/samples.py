@@ -17,14 +17,13 @@ from studio.domain.timesteps import trailing_timesteps
 
 SAMPLE_STEPS = 12
 """Of DPM-Solver++."""
-_BATCH = 8
 _SEED = 20_261_127
 """Of the noise that samples begin from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """Draws prompts at `size` px, each from noise of its own that is the same every time."""
+    """Draws prompts at `size` px, `at_once` together, each from noise of its own that is the same every time."""
 
     denoiser: Denoiser
     texts: Texts
@@ -33,19 +32,20 @@ class Sampler:
     size: int
     guidance: float
     is_sdxl: bool
+    at_once: int
 
     def draw(self, prompts: Sequence[str]) -> list[Image.Image]:
         """A picture of each, with whatever changes the checkpoint at this moment."""
-        pictures: list[Image.Image] = []
-        for start in range(0, len(prompts), _BATCH):
-            batch = prompts[start : start + _BATCH]
-            latents = self.latents(batch, range(start, start + len(batch)), (_SEED,))
-            pictures += decoded(self.vae, latents)
-        return pictures
+        return decoded(self.vae, self.latents(prompts, range(len(prompts)), (_SEED,)))
 
-    @torch.no_grad()
     def latents(self, prompts: Sequence[str], picks: range, seed: tuple[int, ...]) -> Tensor:
         """The scaled latents of a picture of each, `(B, 4, h, w)`, from the noise of these numbers of a sequence."""
+        starts = range(0, len(prompts), self.at_once)
+        parts = (slice(start, start + self.at_once) for start in starts)
+        return torch.cat([self._together(prompts[part], picks[part], seed) for part in parts])
+
+    @torch.no_grad()
+    def _together(self, prompts: Sequence[str], picks: range, seed: tuple[int, ...]) -> Tensor:
         device = self.denoiser.unet.device
         time_ids = whole_picture(self.size, len(prompts), self.is_sdxl)
         told = Told(

@@ -61,6 +61,8 @@ def _follow_to_end(
     job = service.job_of(begun)
     assert job is not None
     reporter.note(f"Run {begun.id}.")
+    if outlook := service.outlook(begun):
+        reporter.note(outlook)
     last, is_stopped = _follow(service, job, begun.id, reporter)
     ended = service.run_of(begun.id)
     if product := ended.record.product_id:

@@ -5,19 +5,24 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from studio.cli.passing import passing_services
+from studio.cli.report import DONE
 from studio.cli.runs import carry_out
 from studio.cli.train_arguments import TRAIN_FLAGS
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
 from studio.domain.training import TrainingPlan, TrainingRequest, parse_training
+from studio.settings import Settings
 
 
 def run(options: argparse.Namespace, catalogue: Catalogue) -> int:
-    """Train, print the adapter's id; gives the exit code.
+    """Train, print the adapter's id; or only what it would take. Gives the exit code.
 
     Raises:
         StudioError: nothing was begun, or the adapter could not be copied.
     """
+    if options.dry_run:
+        return _told(asked(options))
     return carry_out(options, "train", TrainingPlan, lambda services: services.training, lambda: asked(options))
 
 
@@ -29,6 +34,21 @@ def asked(options: argparse.Namespace) -> TrainingRequest:
     """
     given = {name: getattr(options, name) for name in ("name", *TRAIN_FLAGS) if hasattr(options, name)}
     return parse_training({"name": "", **_configured(options.config), **given})
+
+
+def _told(request: TrainingRequest) -> int:
+    """Print what a training would take, and train nothing.
+
+    Raises:
+        StudioError: it cannot be asked for, or does not fit.
+    """
+    with passing_services(Settings.from_environment(), None) as services:
+        preflight = services.training.preflight(request)
+    for title, words in preflight.facts.items():
+        print(f"{title}: {words}")
+    if preflight.problem is not None:
+        raise preflight.problem
+    return DONE
 
 
 def _configured(path: str | None) -> dict[str, Any]:

@@ -73,6 +73,9 @@ def add_train(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
         "--shuffle-tags", action="store_true", help="captions are tags: in another order each time", **given
     )
     parser.add_argument("--config", metavar="FILE", help="take settings from a TOML file; flags go over it")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="train nothing; print what it would take, and if it fits"
+    )
     add_run_flags(parser, "adapter")
 
 

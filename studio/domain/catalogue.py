@@ -29,12 +29,13 @@ class Family(_Row):
     """A generation of Stable Diffusion whose checkpoints share their shapes.
 
     `latent_rgb` `(4, 3)` and its bias map scaled latents to RGB in about [-1, 1]. Sizes are in pixels. `…_values`: how
-    many numbers its weights are, all text encoders together.
+    many numbers its weights are, all text encoders together. `text_width`: of what a UNet is told of a token.
     """
 
     text_length: int
     unet_values: int
     text_values: int
+    text_width: int
     vae_values: int
     vae_scale_factor: int
     latent_channels: int

@@ -19,7 +19,8 @@ class Preparing(_Line):
 
 class Trained(_Line):
     """`step` of `total` is done. `loss` is the mean since the last word of it, `step_s` what a step takes; `rate` is
-    the learning rate, `memory_mb` what the process holds. Whoever does not know the last three leaves them out."""
+    the learning rate, `memory_mb` what the process holds, `look_s` what the last look at samples took. Whoever does not
+    know the last four leaves them out."""
 
     kind: Literal["trained"] = "trained"
     step: int
@@ -29,6 +30,7 @@ class Trained(_Line):
     rate: float | None = None
     images_s: float | None = None
     memory_mb: float | None = None
+    look_s: float | None = None
 
 
 class Looked(_Line):

@@ -86,9 +86,17 @@ def test_what_cannot_be_is_said_and_begins_nothing(tab: TrainTab, values: dict[s
 
 def test_the_plan_is_told_before_it_begins(tab: TrainTab) -> None:
     words = tab.on_plan(asked(tab, batch_size=8))[tab.plan]
-    assert "16 pictures. 60 steps of 8 pictures: each is learnt from 30 times" in words
+    assert "16 pictures. Samples every " in words and "60 = 16 pictures × 30 times ÷ 8 a step" in words
+    assert "the first steps tell" in words and "free on the CPU" in words and "up to " in words
     assert tab.on_plan(asked(tab, folder=""))[tab.plan] == ""
     assert "no folder" in tab.on_plan(asked(tab, folder="/nowhere/at/all"))[tab.plan]
+
+
+def test_what_does_not_fit_is_refused_beside_the_button_before_it_is_pressed(tab: TrainTab) -> None:
+    words = tab.on_plan(asked(tab, batch_size=256, size=2048))[tab.plan]
+    assert "field-warning" in words and "It fits with " in words
+    assert "It fits with " in tab.on_start(asked(tab, batch_size=256, size=2048))[tab.error]
+    assert tab.services.training.runs.of() == ()
 
 
 def test_model_and_preset_bring_their_own_numbers(tab: TrainTab) -> None:

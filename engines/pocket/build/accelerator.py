@@ -25,7 +25,8 @@ from engines.pocket.build.recipes import RECIPES, Recipe
 from engines.pocket.build.starting import new_parser, started
 from engines.pocket.grammar import paraphrase
 from engines.training.loop import Plan
-from engines.training.lora import REACHES, TrainableLora, reached
+from engines.training.lora import TrainableLora, reached
+from engines.training.reach import REACHES
 from engines.training.unet import Told, whole_picture
 from lora_registry.export import write_adapter
 from lora_registry.shrinking import shrunk

@@ -8,10 +8,11 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 
-from engines.training.lora import Reach, TrainableLora, reached
+from engines.training.lora import TrainableLora, reached
 from lora_registry.export import write_adapter
 from lora_registry.weights import load_weights
 from studio.domain.adapter import AdapterTarget, Layout
+from studio.domain.distillation import Reach
 from tests.lora_registry.making import tiny_unet, weight_shapes
 
 UNET = tiny_unet()
