@@ -49,10 +49,10 @@ class MergeRequest(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=80, pattern=r"\S")]
     portions: Annotated[tuple[Portion, ...], Field(min_length=2)]
     method: MergeMethod = "svd"
-    rank: Annotated[int, Field(ge=1, le=1024)] | None = None
-    density: Annotated[float, Field(gt=0, le=1)] | None = None
-    majority_sign: MajoritySign = "total"
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    rank: Annotated[int | None, Field(ge=1, le=1024, title="How much the new one can hold — rank")] = None
+    density: Annotated[float | None, Field(gt=0, le=1, title="How much of each is kept — density")] = None
+    majority_sign: Annotated[MajoritySign, Field(title="Where they disagree, this wins — majority sign")] = "total"
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, title="Number that decides what chance drops — seed")] = 0
 
 
 _EXPECTED = {
@@ -65,6 +65,11 @@ _EXPECTED = {
     "seed": "A whole number from 0 to 4294967295.",
 }
 """Field of the request → what it can be."""
+
+
+def title(field: str) -> str:
+    """The label of a field's control."""
+    return MergeRequest.model_fields[field].title or field
 
 
 def drops_numbers(method: MergeMethod) -> bool:
