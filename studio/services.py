@@ -9,6 +9,7 @@ from lora_registry.store import AdapterStore
 from studio.accelerators import AcceleratorService
 from studio.adapters import AdapterService
 from studio.additions import Additions
+from studio.checkpoint_merging import CheckpointMerging
 from studio.checkpoints import OwnCheckpoints
 from studio.distillation import DistillationService
 from studio.domain.catalogue import Catalogue
@@ -42,6 +43,7 @@ class Services:
     settings: Settings
     catalogue: Catalogue
     own_checkpoints: OwnCheckpoints
+    checkpoint_merging: CheckpointMerging
     adapters: AdapterService
     accelerators: AcceleratorService
     own_accelerators: OwnAccelerators
@@ -138,6 +140,7 @@ def open_services(
         settings=settings,
         catalogue=catalogue,
         own_checkpoints=own_checkpoints,
+        checkpoint_merging=CheckpointMerging(catalogue, own_checkpoints, adapters, settings),
         adapters=adapters,
         accelerators=accelerators,
         own_accelerators=own_accelerators,
