@@ -88,6 +88,14 @@ def forget_the_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
+def use(monkeypatch: pytest.MonkeyPatch, hub: "FakeHub") -> None:
+    """Let `hub` be the usual one in this process, as HF_ENDPOINT does before the library is imported."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+
+
 @contextmanager
 def served(repositories: Mapping[str, Mapping[str, bytes]]) -> Iterator[FakeHub]:
     """Run a hub while the block lasts."""
