@@ -10,7 +10,6 @@ One tensor is in memory at a time, and what no adapter changes is copied as it i
 import json
 import os
 import shutil
-import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from lora_registry.weights import Change, delta, load_weights
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import Incompatible, StorageFailed
 from studio.domain.merging import MERGED_FILE
-from studio.domain.tensors import TensorHeader, TensorInfo, read_header
+from studio.domain.tensors import TensorHeader, TensorInfo, header_bytes, read_header
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _KEPT = (".json", ".txt", WEIGHTS_SUFFIX)
@@ -160,15 +159,8 @@ def _put(source: Path, target: Path, changes: Changes) -> None:
 
 def _rewritten(path: Path, header: TensorHeader, changes: Changes) -> Iterator[bytes]:
     """The safetensors file at `path`, with `changes`, block by block."""
+    yield header_bytes(header, {"format": "pt", **header.metadata})
     tensors = sorted(header.tensors.items(), key=lambda item: item[1].begin)
-    start = min((info.begin for _, info in tensors), default=0)
-    entries: dict[str, object] = {"__metadata__": {"format": "pt", **header.metadata}}
-    for name, info in tensors:
-        offsets = [info.begin - start, info.end - start]
-        entries[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": offsets}
-    text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)
-    yield struct.pack("<Q", len(text)) + text
     with TensorReader(path) as reader, path.open("rb") as file:
         for name, info in tensors:
             if name in changes:

@@ -78,6 +78,12 @@ class Services:
         except NotFound:
             return self.distillation.run_of(run_id)
 
+    def publish(self, adapter_id: str, repository: str, *, is_private: bool) -> str:
+        """Put an adapter on the Hugging Face hub; gives its address. Raises as `studio.publication.push` does."""
+        from studio.publication import push  # imported here: torch takes seconds that the page need not wait for
+
+        return push(self.adapters.store, self.catalogue, self.settings, adapter_id, repository, is_private=is_private)
+
     def generate(self, prompt: str, *, again: bool = False, **settings: object) -> list[ImageRecord]:
         """Make pictures and wait for them: the library in one call.
 

@@ -14,6 +14,7 @@ from studio.services import Services
 from tabs import adapter_facts, controls
 from tabs.adapter_change import AdapterChange, build_change
 from tabs.adapter_into_model import AdapterIntoModel, build_into_model
+from tabs.adapter_publish import AdapterPublish, build_publish
 from tabs.handlers import FORM, Updates, guarded
 from tabs.visitor import is_local
 
@@ -31,6 +32,7 @@ class AdapterDetails:
     facts: gr.HTML
     change: AdapterChange
     into_model: AdapterIntoModel
+    publish: AdapterPublish
 
     @property
     def outputs(self) -> list[Component]:
@@ -101,6 +103,7 @@ class AdapterDetails:
         self.model.change(guarded(self.on_model), picked, self.facts, trigger_mode="always_last", **FORM)
         self.change.wire(shown_id, self.again, cards)
         self.into_model.wire()
+        self.publish.wire()
 
     @property
     def again(self) -> dict[str, Any]:
@@ -116,9 +119,11 @@ def build_details(services: Services, prompt: gr.Textbox, model: gr.Dropdown) ->
         facts = gr.HTML("", elem_id="adapter-facts", js_on_load=None)
         change = build_change(services, prompt)
         into_model = build_into_model(services, change.picked_id, model)
+        publish = build_publish(services, change.picked_id)
     return AdapterDetails(
-        services=services, model=model, frame=frame, choice=choice, facts=facts, change=change, into_model=into_model
-    )
+        services=services, model=model, frame=frame, choice=choice, facts=facts, change=change, into_model=into_model,
+        publish=publish,
+    )  # fmt: skip
 
 
 def choices(entries: Sequence[AdapterEntry], chosen_id: str | None) -> Any:

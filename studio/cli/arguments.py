@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from studio import __version__
 from studio.cli.dataset_arguments import add_dataset
 from studio.cli.distil_arguments import DISTIL_FLAGS, add_distil
+from studio.cli.hub_arguments import add_hub_actions
 from studio.cli.merge_arguments import add_merge
 from studio.cli.train_arguments import TRAIN_FLAGS, add_train
 from studio.domain.adapter import MAX_LORA_SCALE
@@ -179,7 +180,9 @@ def _add_flash(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
 
 
 def _add_adapters(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list | show | add | edit | merge | rename | remove")
+    actions = parser.add_subparsers(
+        dest="action", metavar="list | show | add | edit | merge | push | pull | rename | remove"
+    )
     listing = actions.add_parser("list", help="what adapters there are", allow_abbrev=False)
     show = actions.add_parser("show", help="what one is, and where it fits", allow_abbrev=False)
     add = actions.add_parser("add", help="copy a .safetensors file into the store", allow_abbrev=False)
@@ -191,6 +194,7 @@ def _add_adapters(parser: argparse.ArgumentParser) -> None:
         "merge", help="make one of several", description="Make one adapter of several: merged into one file, kept as "
         "another.", allow_abbrev=False,
     ))  # fmt: skip
+    add_hub_actions(actions)
     rename = actions.add_parser("rename", help="give one another name", allow_abbrev=False)
     remove = actions.add_parser("remove", help="delete one for good", allow_abbrev=False)
     add.add_argument("file", help="the .safetensors file")
