@@ -35,7 +35,8 @@ def target_of(loaded: Loaded) -> AdapterTarget:
     )
 
 
-def _ready(use: AdapterUse, weights: AdapterWeights) -> AttachedAdapter:
+def ready(use: AdapterUse, weights: AdapterWeights) -> AttachedAdapter:
+    """Weights with as much of them as `use` says."""
     te = use.text_encoder_scale
     scales = {} if te is None else {part: te for part in PARTS if part != "unet"}
     return AttachedAdapter(weights=weights, lora_scale=use.lora_scale, part_scales=scales)
@@ -53,7 +54,7 @@ class AdapterShelf:
         Raises:
             Incompatible, CorruptModel: a file was changed since it was checked.
         """
-        return tuple(_ready(item.use, self._weights(item.path, loaded)) for item in chosen)
+        return tuple(ready(item.use, self._weights(item.path, loaded)) for item in chosen)
 
     def _weights(self, path: Path, loaded: Loaded) -> AdapterWeights:
         key = (file_stamp(path), loaded.sha256)

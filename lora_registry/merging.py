@@ -131,12 +131,12 @@ def _terms(shares: Sequence[Share], part: Part, path: str) -> Iterator[_Term]:
     for share in shares:
         change = share.changes.get(part, {}).get(path)
         if change is not None:
-            plain = _plain(change) if isinstance(change, LowRank) else change
-            shape = share.shapes.get(part, {}).get(path) or _shown_shape(plain)
-            yield _Term(name=share.name, weight=share.weight, change=plain, shape=shape)
+            factors = plain(change) if isinstance(change, LowRank) else change
+            shape = share.shapes.get(part, {}).get(path) or _shown_shape(factors)
+            yield _Term(name=share.name, weight=share.weight, change=factors, shape=shape)
 
 
-def _plain(change: LowRank) -> LowRank:
+def plain(change: LowRank) -> LowRank:
     """In float32, without a core: mid·down is a kernel of the same rank."""
     down = change.down.float()
     if change.mid is not None:

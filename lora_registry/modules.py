@@ -20,6 +20,12 @@ _RESNET = {
     "time_emb_proj": "emb_layers.1",
     "conv_shortcut": "skip_connection",
 }
+_WORDS = re.compile(
+    r"(?<![^_])(down_blocks|mid_block|up_blocks|transformer_blocks|time_emb_proj|time_embedding|add_embedding|conv_shortcut"
+    r"|conv_in|conv_out|proj_in|proj_out|to_[qkv]|to_out|linear_[12]|text_model|text_projection|self_attn"
+    r"|[qkv]_proj|out_proj)(?![^_])"
+)
+"""Names in a path that hold underscores themselves."""
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 
@@ -37,6 +43,12 @@ def spellings(part: Part, paths: Iterable[str]) -> dict[str, str]:
 
 def underscored(path: str) -> str:
     return path.replace(".", "_")
+
+
+def dotted(path: str) -> str:
+    """What `underscored` was made of: diffusers' names hold few words with underscores of their own."""
+    kept = _WORDS.sub(lambda word: word[0].replace("_", "-"), path)
+    return kept.replace("_", ".").replace("-", "_")
 
 
 def _text_spellings(path: str) -> tuple[str, ...]:

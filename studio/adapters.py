@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from engines.base import ChosenAdapter
 from engines.places import adapter_target, local_place
-from lora_registry.store import AdapterStore
+from lora_registry.store import AdapterStore, Added
 from studio.domain.adapter import FAMILY_TITLES, AdapterEntry, Verdict
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
@@ -93,6 +93,12 @@ class AdapterService:
             NotFound: there is no such adapter.
         """
         return self.store.update(adapter_id, _changes(self.store.get(adapter_id), typed))
+
+    def merge(self, asked: Mapping[str, Any]) -> Added:
+        """Make one adapter of several, from the arguments of `studio.adapter_merging.merge` by name."""
+        from studio.adapter_merging import merge  # imported here: torch takes seconds that the page need not wait for
+
+        return merge(self.store, **asked)
 
     def set_preview(self, adapter_id: str, picture: Path) -> None:
         """Keep a small copy of `picture` as an adapter's preview. What its file says of itself, such as the prompt, is

@@ -6,14 +6,19 @@ import os
 import re
 import threading
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from engines.hub_files import INDEX_NAME
 from engines.places import WEIGHTS_SUFFIX
 from engines.soundness import PARTS, inspect, json_object
 from studio.domain.catalogue import Catalogue, Checkpoint, PredictionType
 from studio.domain.errors import Incompatible, InvalidRequest, NotFound, StudioError
+from studio.domain.merging import MERGED_FILE, MergedCheckpoint
 from studio.domain.stamps import FileStamp, file_stamp
 from studio.files import storage_errors
 from studio.placing import is_link, link_or_copy
@@ -28,6 +33,11 @@ _MAX_NAME_BYTES = 100
 _SIZES_PX = range(64, 2049)
 """What a folder may call its native size."""
 LICENCE = "your own file"
+_ELSEWHERE: dict[str, Any] = {
+    **dict.fromkeys(("folder", "hub_id", "revision", "vae_hub_id", "download_gb", "half_gb")),
+    "mirrors": (),
+}
+"""What a model of the catalogue has, and one in the models folder has not."""
 
 _Stamp = frozenset[FileStamp]
 """Those of the files that tell what a place is."""
@@ -99,6 +109,21 @@ class OwnCheckpoints:
             is_linked = link_or_copy(source, target)
             return self._added(target, "is in the list of models" + ("" if is_linked else ", as a copy"))
 
+    def build(self, name: str, write: Callable[[Path], None]) -> Added:
+        """Offer a checkpoint that `write` puts, whole or not at all, at the folder that it is given, in the models
+        folder and called `name` or nearly so.
+
+        Raises:
+            StorageFailed: the models folder cannot be written.
+            StudioError: whatever `write` raises; nothing is offered then.
+        """
+        with self._changing:
+            target = self._models_dir / self._free_id(_safe_name(name))
+            with storage_errors(target):
+                self._models_dir.mkdir(parents=True, exist_ok=True)
+                write(target)
+            return self._added(target, "is in the list of models")
+
     def remove(self, checkpoint_id: str) -> Path:
         """Take a checkpoint that was linked out of the list, by its id or the name of its link; gives where the
         checkpoint itself is, untouched.
@@ -158,11 +183,15 @@ class OwnCheckpoints:
         if os.path.isfile(place) and os.path.exists(place.with_name(_id(place))):
             raise Incompatible(f"{place.name} has the name of what lies beside it.", "Give it another name.")
         detected = inspect(place)
+        merged = _merged(place)
         family = self._catalogue.family(detected.family)
+        if base := self._base_of(merged, place, family.id):
+            return base.model_copy(
+                update={**_ELSEWHERE, **_told(place, merged), "prediction_type": detected.prediction_type}
+            )
         native = _native_size(place) or family.native_size
         return Checkpoint(
-            id=_id(place),
-            title=_id(place).replace("_", " "),
+            **_told(place, merged, f"A checkpoint of {family.title} from the models folder."),
             family=family.id,
             prediction_type=detected.prediction_type,
             native_size=native,
@@ -171,10 +200,32 @@ class OwnCheckpoints:
             default_steps=30,
             default_guidance=family.default_guidance,
             default_scheduler=self._catalogue.checkpoint(self._catalogue.default_checkpoint).default_scheduler,
-            licence=LICENCE,
-            note=f"A checkpoint of {family.title} from the models folder.",
-            is_own=True,
         )
+
+    def _base_of(self, merged: MergedCheckpoint | None, place: Path, family: str) -> Checkpoint | None:
+        """The row of the model that a merged one came of, if the catalogue has it: it draws as that does."""
+        found = next((row for row in self._catalogue.rows if merged and row.id == merged.base), None)
+        return found if found and (found.family, found.native_size) == (family, _native_size(place)) else None
+
+
+def _merged(place: Path) -> MergedCheckpoint | None:
+    """What a folder says that it came of; None for one that says nothing, or what is another program's."""
+    told = json_object(place / MERGED_FILE)
+    try:
+        return MergedCheckpoint.model_validate(told) if told else None
+    except ValidationError:
+        return None
+
+
+def _told(place: Path, merged: MergedCheckpoint | None, note: str = "") -> dict[str, Any]:
+    """The fields of a row that are about the place, not about the weights; `note` is for one that says nothing."""
+    return {
+        "id": _id(place),
+        "title": _id(place).replace("_", " "),
+        "licence": (merged and "; ".join(merged.licences)) or LICENCE,
+        "note": merged.note if merged else note,
+        "is_own": True,
+    }
 
 
 def _resolved(path: str | Path) -> Path:

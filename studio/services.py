@@ -9,6 +9,7 @@ from lora_registry.store import AdapterStore
 from studio.accelerators import AcceleratorService
 from studio.adapters import AdapterService
 from studio.additions import Additions
+from studio.checkpoint_merging import CheckpointMerging
 from studio.checkpoints import OwnCheckpoints
 from studio.distillation import DistillationService
 from studio.domain.catalogue import Catalogue
@@ -43,6 +44,7 @@ class Services:
     settings: Settings
     catalogue: Catalogue
     own_checkpoints: OwnCheckpoints
+    checkpoint_merging: CheckpointMerging
     adapters: AdapterService
     accelerators: AcceleratorService
     own_accelerators: OwnAccelerators
@@ -77,6 +79,12 @@ class Services:
             return self.training.run_of(run_id)
         except NotFound:
             return self.distillation.run_of(run_id)
+
+    def publish(self, adapter_id: str, repository: str, *, is_private: bool) -> str:
+        """Put an adapter on the Hugging Face hub; gives its address. Raises as `studio.publication.push` does."""
+        from studio.publication import push  # imported here: torch takes seconds that the page need not wait for
+
+        return push(self.adapters.store, self.catalogue, self.settings, adapter_id, repository, is_private=is_private)
 
     def generate(self, prompt: str, *, again: bool = False, **settings: object) -> list[ImageRecord]:
         """Make pictures and wait for them: the library in one call.
@@ -141,6 +149,7 @@ def open_services(
         settings=settings,
         catalogue=catalogue,
         own_checkpoints=own_checkpoints,
+        checkpoint_merging=CheckpointMerging(catalogue, own_checkpoints, adapters, settings),
         adapters=adapters,
         accelerators=accelerators,
         own_accelerators=own_accelerators,

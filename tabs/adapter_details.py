@@ -13,6 +13,8 @@ from studio.domain.errors import NotFound, StudioError
 from studio.services import Services
 from tabs import adapter_facts, controls
 from tabs.adapter_change import AdapterChange, build_change
+from tabs.adapter_into_model import AdapterIntoModel, build_into_model
+from tabs.adapter_publish import AdapterPublish, build_publish
 from tabs.handlers import FORM, Updates, guarded
 from tabs.visitor import is_local
 
@@ -29,6 +31,8 @@ class AdapterDetails:
     choice: gr.Dropdown
     facts: gr.HTML
     change: AdapterChange
+    into_model: AdapterIntoModel
+    publish: AdapterPublish
 
     @property
     def outputs(self) -> list[Component]:
@@ -98,6 +102,8 @@ class AdapterDetails:
         self.choice.input(guarded(self.on_choice), [self.choice, self.model], self.outputs, **FORM)
         self.model.change(guarded(self.on_model), picked, self.facts, trigger_mode="always_last", **FORM)
         self.change.wire(shown_id, self.again, cards)
+        self.into_model.wire()
+        self.publish.wire()
 
     @property
     def again(self) -> dict[str, Any]:
@@ -112,7 +118,12 @@ def build_details(services: Services, prompt: gr.Textbox, model: gr.Dropdown) ->
         choice = gr.Dropdown(label="Adapter", elem_id="adapter-choice")
         facts = gr.HTML("", elem_id="adapter-facts", js_on_load=None)
         change = build_change(services, prompt)
-    return AdapterDetails(services=services, model=model, frame=frame, choice=choice, facts=facts, change=change)
+        into_model = build_into_model(services, change.picked_id, model)
+        publish = build_publish(services, change.picked_id)
+    return AdapterDetails(
+        services=services, model=model, frame=frame, choice=choice, facts=facts, change=change, into_model=into_model,
+        publish=publish,
+    )  # fmt: skip
 
 
 def choices(entries: Sequence[AdapterEntry], chosen_id: str | None) -> Any:

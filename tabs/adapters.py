@@ -1,10 +1,12 @@
 """Adapters in the left column of Generate: found by a word, put into the prompt by a click, added, looked into."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from studio.domain.adapter import FAMILY_TITLES, AdapterEntry
 from studio.domain.catalogue import Checkpoint
@@ -15,7 +17,8 @@ from tabs import controls
 from tabs.adapter_change import named_in
 from tabs.adapter_details import AdapterDetails, build_details
 from tabs.adapter_facts import preview_url
-from tabs.handlers import QUIET, Updates, guarded
+from tabs.adapter_merge import AdapterMerge, build_merge
+from tabs.handlers import QUIET, SLOW, Updates, guarded
 from tabs.visitor import is_local
 from tabs.widgets import as_json, build_cards
 
@@ -35,6 +38,7 @@ class AdapterPanel:
     file: gr.File
     note: gr.HTML
     details: AdapterDetails
+    merging: AdapterMerge
 
     def on_show(self, word: str | None, prompt: str | None, checkpoint_id: str | None) -> str:
         """Inputs: search word, prompt, model. Output: the cards, those in use pressed, those that do not fit last."""
@@ -50,12 +54,7 @@ class AdapterPanel:
         """Input: the prompt. Event: an adapter. Output: the prompt with its tag, or without it if it was there."""
         entry = self.services.adapters.store.get(event.id)
         text = prompt or ""
-        if entry.id in named_in(text):
-            return without_adapter(text, entry.id)
-        tag = AdapterUse(adapter=entry.id, lora_scale=entry.card.lora_scale).tag
-        said = text.casefold()
-        words = [word for word in entry.trigger_words[:1] if word.casefold() not in said]
-        return " ".join(part for part in (", ".join([text.strip(), *words] if text.strip() else words), tag) if part)
+        return without_adapter(text, entry.id) if entry.id in named_in(text) else _with(text, entry)
 
     def on_add(self, path: str | None) -> Updates:
         """Input: a file. Outputs: what became of it, and an empty place for the next."""
@@ -67,6 +66,25 @@ class AdapterPanel:
             return {self.note: controls.error_html(error.message, error.hint), self.file: None}
         said = f"{added.entry.title} is in the list." if added.is_new else f"{added.entry.title} has the same weights."
         return {self.note: controls.note(said), self.file: None}
+
+    def on_list(self, word: str | None, prompt: str | None, checkpoint_id: str | None) -> Updates:
+        """Inputs: search word, prompt, model. Outputs: the cards, and the adapters that can be merged."""
+        return {self.cards: self.on_show(word, prompt, checkpoint_id), **self.merging.offered()}
+
+    def on_merge(self, data: Mapping[Component, Any]) -> Iterator[Updates]:
+        """Inputs: what to merge, prompt, model. Outputs: that it is being done; then the new adapter as the one looked
+        into, and in the prompt in place of those that it came of, or what is wrong."""
+        yield self.merging.begun()
+        merged, told = self.merging.merged(data)
+        if merged is None:
+            yield told
+            return
+        prompt, model = self.details.change.prompt, self.details.model
+        text = data[prompt] or ""
+        for part in filter(None, (data[adapter] for adapter in self.merging.adapters)):
+            text = without_adapter(text, part) if part in named_in(text) else text
+        shown = self.details.on_open(merged.id, data[model])
+        yield {**told, **shown, self.details.frame: gr.Accordion(open=True), prompt: _with(text, merged)}
 
     def card(self, entry: AdapterEntry, checkpoint: Checkpoint, is_on: bool) -> dict[str, Any]:
         """What the card of `entry` says."""
@@ -93,12 +111,20 @@ class AdapterPanel:
             "outputs": self.cards,
             **QUIET,
         }
+        listed = {**shown, "fn": guarded(self.on_list), "outputs": [self.cards, *self.merging.adapters]}
         for changed in (self.frame.expand, self.search.input, settle):
             changed(trigger_mode="always_last", **shown)
         self.cards.pick(guarded(self.on_pick), prompt, prompt, **QUIET).then(**shown)
         added = self.file.upload(guarded(self.on_add), self.file, [self.note, self.file], **QUIET)
-        added.then(**shown).then(**self.details.again)
-        self.details.wire(shown_id, shown)
+        added.then(**listed).then(**self.details.again)
+        self.details.wire(shown_id, listed)
+        self.merging.wire()
+        self.merging.button.click(
+            guarded(self.on_merge),
+            {*self.merging.inputs, prompt, model},
+            [*self.merging.told, *self.details.outputs, self.details.frame, prompt],
+            **SLOW,
+        ).then(**listed)
 
 
 def build_adapters(services: Services, prompt: Any, model: Any) -> AdapterPanel:
@@ -115,9 +141,19 @@ def build_adapters(services: Services, prompt: Any, model: Any) -> AdapterPanel:
         )
         note = gr.HTML("", elem_id="adapter-note", elem_classes="slot", js_on_load=None)
         details = build_details(services, prompt, model)
+        merging = build_merge(services)
     return AdapterPanel(
-        services=services, frame=frame, search=search, cards=cards, file=file, note=note, details=details
-    )
+        services=services, frame=frame, search=search, cards=cards, file=file, note=note, details=details,
+        merging=merging,
+    )  # fmt: skip
+
+
+def _with(prompt: str, entry: AdapterEntry) -> str:
+    """`prompt` with the tag of an adapter, and before it the first of its trigger words unless it is there."""
+    tag = AdapterUse(adapter=entry.id, lora_scale=entry.card.lora_scale).tag
+    text, said = prompt.strip(), prompt.casefold()
+    words = [word for word in entry.trigger_words[:1] if word.casefold() not in said]
+    return " ".join(part for part in (", ".join([text, *words] if text else words), tag) if part)
 
 
 def _matches(entry: AdapterEntry, word: str) -> bool:

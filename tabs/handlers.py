@@ -24,6 +24,9 @@ FORM: dict[str, Any] = {**QUIET, "preprocess": False}
 """For a listener that reads a whole form. Gradio's own checks are off: while another model's limits are on their way to
 the page, they would refuse a value that still fits what is seen. The request makes the same checks, in our words."""
 
+SLOW: dict[str, Any] = {**FORM, "queue": True, "concurrency_limit": 1}
+"""For a listener that reads a form and takes its time; the page tells that it works in words of ours."""
+
 IDLE_S = 1.0
 """How long a follower waits for news before it looks around, in seconds; also how late it notices a closed page."""
 

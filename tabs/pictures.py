@@ -1,6 +1,6 @@
 """Under Train LoRA: the pictures that are to be learnt from, each with its verdict and its caption."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from studio.dataset_captions import replaced, save_captions
 from studio.domain.datasets import Scan
 from studio.domain.errors import StudioError
 from studio.domain.training_presets import SUBJECT_TITLES, SubjectId
+from studio.hub_pictures import USUAL_PICTURES, Fetching
 from studio.services import Services
 from studio.settings import PROJECT_ROOT
 from tabs import controls, train_views
@@ -22,6 +23,7 @@ EXAMPLES: Mapping[str, tuple[SubjectId, Path]] = {
     "A style: mounted as in an album": ("style", PROJECT_ROOT / "examples" / "album"),
 }
 """Ready data sets, by what they teach."""
+LOOK_EVERY_S = 0.5
 _HEADERS = ["Picture", "Verdict", "Caption"]
 
 
@@ -34,6 +36,9 @@ class PicturesPanel:
     files: gr.File
     folder: gr.Textbox
     example: gr.Dropdown
+    dataset: gr.Textbox
+    wanted: gr.Number
+    fetch: gr.Button
     told: gr.HTML
     captions: gr.Accordion
     table: gr.Dataframe
@@ -69,6 +74,24 @@ class PicturesPanel:
         subject, folder = EXAMPLES[title]
         return {self.subject: subject, self.folder: str(folder), **self.on_folder(str(folder))}
 
+    def on_fetch(self, hub_id: str | None, wanted: Any) -> Iterator[Updates]:
+        """Inputs: a data set of the hub, how many pictures. Outputs: how far it is; then its folder, and what is there,
+        or why it cannot be had. Once the page is closed, nothing more is fetched."""
+        fetching = Fetching(self.services.settings, str(hub_id or ""), wanted)
+        try:
+            while not fetching.wait(LOOK_EVERY_S):
+                done, total = fetching.progress
+                said = f"Fetching: {done} of {total} pictures are here." if total else "Fetching: asking the hub."
+                yield {self.told: controls.note(said), self.fetch: gr.Button(interactive=False)}
+            folder = str(fetching.folder())
+        except StudioError as error:
+            told = controls.error_html(error.message, error.hint)
+            yield {self.told: told, self.fetch: gr.Button(interactive=True)}
+            return
+        finally:
+            fetching.stop()
+        yield {self.folder: folder, self.fetch: gr.Button(interactive=True), **self.on_folder(folder)}
+
     def on_folder(self, folder: Any) -> Updates:
         """Input: the folder. Outputs: what is there."""
         found = self._scanned(folder)
@@ -102,6 +125,17 @@ class PicturesPanel:
         """How the parts depend on each other."""
         self.files.upload(guarded(self.on_upload), self.files, self.outputs, **QUIET)
         self.example.input(guarded(self.on_example), self.example, self.outputs, **QUIET)
+        gr.on(
+            [self.fetch.click, self.dataset.submit],
+            guarded(self.on_fetch),
+            [self.dataset, self.wanted],
+            [*self.outputs, self.fetch],
+            preprocess=False,
+            concurrency_limit=None,
+            trigger_mode="once",
+            show_progress="hidden",
+            api_visibility="private",
+        )
         for event in (self.folder.submit, self.folder.blur):
             event(guarded(self.on_folder), self.folder, self.outputs, **QUIET)
         change = [self.table, self.find, self.replace]
@@ -132,6 +166,13 @@ def build_pictures_panel(services: Services) -> PicturesPanel:
         label="Or a folder", max_lines=1, elem_id="train-folder", placeholder="/path/to/pictures",
     )  # fmt: skip
     example = gr.Dropdown(list(EXAMPLES), value=None, label="Or an example", filterable=False, elem_id="train-example")
+    with gr.Row(elem_classes="named-row"):
+        dataset = gr.Textbox(
+            label="Or a data set of the hub", max_lines=1, placeholder="owner/name", elem_id="train-dataset",
+            scale=3, min_width=128,
+        )  # fmt: skip
+        wanted = gr.Number(USUAL_PICTURES, label="Pictures", precision=0, elem_id="train-wanted", scale=1, min_width=80)
+        fetch = gr.Button("Fetch", size="sm", elem_id="train-fetch", scale=0, min_width=80)
     told = gr.HTML("", elem_id="train-pictures", elem_classes="slot", js_on_load=None)
     with gr.Accordion("Verdicts and captions", open=False, visible=False, elem_id="train-captions") as captions:
         table = gr.Dataframe(
@@ -145,8 +186,8 @@ def build_pictures_panel(services: Services) -> PicturesPanel:
             change = gr.Button("Replace all", size="sm", elem_id="train-change")
             save = gr.Button("Save captions", size="sm", elem_id="train-save")
     return PicturesPanel(
-        services=services, subject=subject, files=files, folder=folder, example=example, told=told, captions=captions,
-        table=table, find=find, replace=replace, change=change, save=save,
+        services=services, subject=subject, files=files, folder=folder, example=example, dataset=dataset, wanted=wanted,
+        fetch=fetch, told=told, captions=captions, table=table, find=find, replace=replace, change=change, save=save,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from lora_registry.store import AdapterStore
 from studio.adapters import AdapterService
 from studio.cli.merge_arguments import given_portions
 from studio.cli.report import DONE
+from studio.cli.runs import new_reporter
 from studio.domain.adapter import FAMILY_TITLES, Adapter, AdapterEntry
 from studio.domain.catalogue import Catalogue
 from studio.settings import Settings
@@ -33,6 +34,10 @@ def run(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
             _edit(AdapterService(store, settings.models_dir, settings.runs_dir), options.adapter, vars(options))
         case "merge":
             _merge(store, vars(options))
+        case "push":
+            _push(store, catalogue, settings, options)
+        case "pull":
+            _pull(store, settings, options)
         case "rename":
             print(store.rename(options.adapter, options.name).id)
         case "remove":
@@ -63,6 +68,29 @@ def _merge(store: AdapterStore, given: Mapping[str, Any]) -> None:
     asked = {field: given[field] for field in _MERGE_FIELDS if field in given}
     merged = merge(store, given_portions(given["portions"]), given["name"], **asked)
     print(merged.entry.id if merged.is_new else f"{merged.entry.id} has the same weights already")
+
+
+def _push(store: AdapterStore, catalogue: Catalogue, settings: Settings, options: argparse.Namespace) -> None:
+    from studio.publication import push, write_publication  # as in _merge
+
+    if options.to is not None:
+        folder = Path(options.to)
+        for name in write_publication(store, catalogue, settings, options.adapter, options.repository, folder):
+            print(folder / name)
+        return
+    print(push(store, catalogue, settings, options.adapter, options.repository, is_private=options.private))
+
+
+def _pull(store: AdapterStore, settings: Settings, options: argparse.Namespace) -> None:
+    from studio.publication import pull  # as in _merge
+
+    reporter = new_reporter(is_quiet=options.quiet)
+
+    def tell(done: int, total: int) -> None:
+        reporter.progress(f"{done / 1e6:.0f} of {total / 1e6:.0f} MB", done / max(1, total))
+
+    added = pull(store, settings, options.source, options.name, tell)
+    print(added.entry.id if added.is_new else f"{added.entry.id} has the same weights already")
 
 
 def _list(entries: tuple[AdapterEntry, ...], *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from studio import __version__
 from studio.cli.dataset_arguments import add_dataset
 from studio.cli.distil_arguments import DISTIL_FLAGS, add_distil
 from studio.cli.grid_arguments import GRID_FLAGS, add_grid
+from studio.cli.hub_arguments import add_hub_actions
 from studio.cli.merge_arguments import add_merge
 from studio.cli.train_arguments import TRAIN_FLAGS, add_train
 from studio.domain.adapter import MAX_LORA_SCALE
@@ -98,7 +99,7 @@ def build_parser(catalogue: Catalogue) -> Parser:
         )
     )
     _add_models(commands.add_parser(
-        "models", help="list the models, add one of your own, build a stand-in",
+        "models", help="list the models, add or make one of your own",
         description="Without an action: list the models, what they are and where.", allow_abbrev=False,
     ), catalogue)  # fmt: skip
     _add_adapters(commands.add_parser(
@@ -187,7 +188,9 @@ def _add_flash(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
 
 
 def _add_adapters(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list | show | add | edit | merge | rename | remove")
+    actions = parser.add_subparsers(
+        dest="action", metavar="list | show | add | edit | merge | push | pull | rename | remove"
+    )
     listing = actions.add_parser("list", help="what adapters there are", allow_abbrev=False)
     show = actions.add_parser("show", help="what one is, and where it fits", allow_abbrev=False)
     add = actions.add_parser("add", help="copy a .safetensors file into the store", allow_abbrev=False)
@@ -199,6 +202,7 @@ def _add_adapters(parser: argparse.ArgumentParser) -> None:
         "merge", help="make one of several", description="Make one adapter of several: merged into one file, kept as "
         "another.", allow_abbrev=False,
     ))  # fmt: skip
+    add_hub_actions(actions)
     rename = actions.add_parser("rename", help="give one another name", allow_abbrev=False)
     remove = actions.add_parser("remove", help="delete one for good", allow_abbrev=False)
     add.add_argument("file", help="the .safetensors file")
@@ -228,7 +232,7 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
 
 def _add_models(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON list")
-    actions = parser.add_subparsers(dest="action", metavar="add | remove | build-random")
+    actions = parser.add_subparsers(dest="action", metavar="add | merge | remove | build-random")
     add = actions.add_parser(
         "add", help="offer a checkpoint that lies elsewhere on this machine",
         description="Link a diffusers folder or a .safetensors file into the models folder; its tensors tell what it "
@@ -236,6 +240,16 @@ def _add_models(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
     )  # fmt: skip
     add.add_argument("path", help="the folder or file")
     add.add_argument("--name", help="its id among the models (default: its own name)")
+    merge = actions.add_parser(
+        "merge", help="make one of a model and adapters, which then are in its weights",
+        description="Write a model with adapters worked into its weights to the models folder: it draws what the model "
+        "does with these adapters in the prompt.", allow_abbrev=False,
+    )  # fmt: skip
+    merge.add_argument("model", metavar="MODEL")
+    merge.add_argument(
+        "adapters", nargs="+", metavar="ADAPTER[:SCALE]", help="how much of each, as in a prompt (1: as it was trained)"
+    )
+    merge.add_argument("--name", required=True, help="the id of the new one among the models")
     remove = actions.add_parser(
         "remove", help="take one that was added out of the list; its files stay where they are", allow_abbrev=False
     )

@@ -11,10 +11,14 @@ from typing import Any, Literal
 
 from engines.downloads import cached
 from engines.places import local_place, sources_of
+from lora_registry.store import AdapterStore
+from studio.adapters import AdapterService
+from studio.checkpoint_merging import CheckpointMerging
 from studio.checkpoints import OwnCheckpoints, Refused
 from studio.cli.report import DONE
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
+from studio.domain.tags import adapters_named
 from studio.files import storage_errors
 from studio.settings import PROJECT_ROOT, Settings
 
@@ -43,11 +47,28 @@ def run(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
             print(added.checkpoint.id)
         case "remove":
             print(f"Out of the list; untouched: {own.remove(options.model)}", file=sys.stderr)
+        case "merge":
+            _merge(options, catalogue, own, settings)
         case "build-random":
             return build_random(options.family, options.name, settings)
         case _:
             return _list(catalogue, settings, own.refresh(), as_json=options.json)
     return DONE
+
+
+def _merge(options: argparse.Namespace, catalogue: Catalogue, own: OwnCheckpoints, settings: Settings) -> None:
+    from engines.quiet import quiet_libraries  # imported here: torch takes seconds that the list need not wait for
+
+    quiet_libraries()
+    own.refresh()
+    adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir)
+    merging = CheckpointMerging(catalogue, own, adapters, settings)
+    uses = [use for text in options.adapters for use in adapters_named(f"<lora:{text}>")]
+    added = merging.merge(
+        options.model, uses, options.name, lambda part: print(f"{part} …", file=sys.stderr, flush=True)
+    )
+    print(added.message, file=sys.stderr)
+    print(added.checkpoint.id)
 
 
 def _list(catalogue: Catalogue, settings: Settings, refused: Sequence[Refused], *, as_json: bool) -> int:

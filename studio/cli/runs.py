@@ -57,7 +57,7 @@ def _follow_to_end(
     Raises:
         StorageFailed: it could not be copied.
     """
-    reporter = _reporter(is_quiet=is_quiet)
+    reporter = new_reporter(is_quiet=is_quiet)
     job = service.job_of(begun)
     assert job is not None
     reporter.note(f"Run {begun.id}.")
@@ -128,7 +128,8 @@ def _copy(run: Run[RunPlan], folder: Path | None) -> None:
                 shutil.copyfile(source, folder / f"{run.record.product_id}{suffix}.safetensors")
 
 
-def _reporter(*, is_quiet: bool) -> Silent:
+def new_reporter(*, is_quiet: bool) -> Silent:
+    """Says how far something is, in the way that suits where it is said."""
     if is_quiet:
         return Silent()
     return (Bar if sys.stderr.isatty() else Lines)("")

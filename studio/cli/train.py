@@ -7,11 +7,12 @@ from typing import Any
 
 from studio.cli.passing import passing_services
 from studio.cli.report import DONE
-from studio.cli.runs import carry_out
+from studio.cli.runs import carry_out, new_reporter
 from studio.cli.train_arguments import TRAIN_FLAGS
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
 from studio.domain.training import TrainingPlan, TrainingRequest, parse_training
+from studio.hub_pictures import fetch_pictures
 from studio.settings import Settings
 
 
@@ -27,13 +28,28 @@ def run(options: argparse.Namespace, catalogue: Catalogue) -> int:
 
 
 def asked(options: argparse.Namespace) -> TrainingRequest:
-    """What a configuration file says, and flags over it.
+    """What a configuration file says, and flags over it; a data set of the hub is fetched and becomes the folder.
 
     Raises:
         InvalidRequest: the file cannot be read, or a value does not work.
+        DownloadFailed, DatasetError, StorageFailed: the data set cannot be had.
     """
     given = {name: getattr(options, name) for name in ("name", *TRAIN_FLAGS) if hasattr(options, name)}
-    return parse_training({"name": "", **_configured(options.config), **given})
+    values = {"name": "", **_configured(options.config), **given}
+    if options.dataset is None:
+        return parse_training(values)
+    if "folder" in given:
+        raise InvalidRequest(
+            "Both a folder of pictures and a data set of the hub are given.", "Give one of them.", "dataset"
+        )
+    parse_training(values)  # what is wrong is told before anything is fetched
+    reporter = new_reporter(is_quiet=options.quiet)
+
+    def tell(done: int, total: int) -> None:
+        reporter.progress(f"picture {done} of {total}", done / max(1, total))
+
+    folder = fetch_pictures(Settings.from_environment(), options.dataset, options.pictures, tell)
+    return parse_training({**values, "folder": str(folder)})
 
 
 def _told(request: TrainingRequest) -> int:

@@ -7,6 +7,7 @@ from studio.cli.run_arguments import add_run_flags
 from studio.domain.catalogue import Catalogue
 from studio.domain.training import OPTIMIZER_TITLES, SCHEDULE_TITLES, TrainingPlan, label
 from studio.domain.training_presets import PRESET_TITLES
+from studio.hub_pictures import USUAL_PICTURES
 
 TRAIN_FLAGS = {
     "folder": ("--data", "FOLDER"),
@@ -72,6 +73,13 @@ def add_train(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
     parser.add_argument(
         "--shuffle-tags", action="store_true", help="captions are tags: in another order each time", **given
     )
+    parser.add_argument(
+        "--dataset", metavar="OWNER/NAME", help="instead of a folder, a data set of the Hugging Face hub: fetched once"
+    )
+    parser.add_argument(
+        "--pictures", metavar="N", type=int, default=USUAL_PICTURES,
+        help=f"how many of it, the first ones ({USUAL_PICTURES})",
+    )  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="take settings from a TOML file; flags go over it")
     parser.add_argument(
         "--dry-run", action="store_true", help="train nothing; print what it would take, and if it fits"

@@ -1,6 +1,5 @@
 """Distilling an accelerator: what a person asks for, and the fully decided run that comes of it."""
 
-import re
 import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -9,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
+from studio.domain.hub import is_hub_id
 from studio.domain.request import short_name
 from studio.domain.timesteps import Grid
 
@@ -29,13 +29,10 @@ _POCKET_MATCHING = 0.3
 _POCKET_PICTURES, _LARGE_PICTURES = 4000, 1000
 _SOURCES = {"folder": "a folder of pictures", "dataset": "a data set of the hub", "captions": "captions"}
 """Fields of the request that exclude each other, in words."""
-_HUB_NAME = r"\b[\w.-]{1,96}\b"
-_HUB_ID = re.compile(rf"(?!.*(--|\.\.)){_HUB_NAME}/{_HUB_NAME}(?<!\.git)", re.ASCII)
-"""By the hub's own rules, with the owner always named."""
 
 
 def _hub_id(text: str) -> str:
-    if text and not _HUB_ID.fullmatch(text):
+    if text and not is_hub_id(text):
         raise ValueError("no id of the hub")
     return text
 

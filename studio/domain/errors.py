@@ -6,6 +6,7 @@ StudioError                 message: what was got and what was expected; hint: w
 ├── Incompatible            two things that are fine alone and cannot work together
 ├── CorruptModel            weights that are damaged, unsafe or not what they claim to be
 ├── DownloadFailed          weights or a data set that could not be fetched
+├── UploadFailed            an adapter that could not be put on the hub
 ├── OutOfMemory             the machine has less memory than the work needs
 ├── GenerationFailed        the model made no usable picture (values that are not finite, for example)
 ├── TrainingFailed          a training that cannot go on
@@ -51,6 +52,10 @@ class CorruptModel(StudioError):
 
 class DownloadFailed(StudioError):
     """Weights or a data set could not be fetched."""
+
+
+class UploadFailed(StudioError):
+    """An adapter could not be put on the hub."""
 
 
 class OutOfMemory(StudioError):

@@ -1,4 +1,4 @@
-"""Several adapters made into one: what is asked for, and in which ways it can be done."""
+"""Several adapters made into one, or worked into a checkpoint: what is asked for, and in which ways it can be done."""
 
 import reprlib
 from collections.abc import Mapping
@@ -31,6 +31,10 @@ MERGE_KEY = "flash_studio_merge"
 """Under this key the metadata of a merged file say what it came of, as JSON."""
 
 
+MERGED_FILE = "merged.json"
+"""In a checkpoint's folder it says what that came of: a `MergedCheckpoint`."""
+
+
 class Portion(BaseModel):
     """An adapter and how much of it."""
 
@@ -49,10 +53,48 @@ class MergeRequest(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=80, pattern=r"\S")]
     portions: Annotated[tuple[Portion, ...], Field(min_length=2)]
     method: MergeMethod = "svd"
-    rank: Annotated[int, Field(ge=1, le=1024)] | None = None
-    density: Annotated[float, Field(gt=0, le=1)] | None = None
-    majority_sign: MajoritySign = "total"
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    rank: Annotated[int | None, Field(ge=1, le=1024, title="How much the new one can hold — rank")] = None
+    density: Annotated[float | None, Field(gt=0, le=1, title="How much of each is kept — density")] = None
+    majority_sign: Annotated[MajoritySign, Field(title="Where they disagree, this wins — majority sign")] = "total"
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, title="Number that decides what chance drops — seed")] = 0
+
+
+class WorkedIn(BaseModel):
+    """An adapter that a checkpoint's weights were changed by; `text_encoder_scale` of None is as much as
+    `lora_scale`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    adapter: Annotated[str, Field(max_length=200)]
+    lora_scale: float
+    text_encoder_scale: float | None = None
+    sha256: Annotated[str, Field(max_length=64)] | None = None
+    trigger_words: Annotated[tuple[Annotated[str, Field(max_length=100)], ...], Field(max_length=50)] = ()
+
+    @property
+    def words(self) -> str:
+        """The adapter and how much of it."""
+        text = "" if self.text_encoder_scale is None else f" (text encoder × {self.text_encoder_scale:g})"
+        return f"{self.adapter} × {self.lora_scale:g}{text}"
+
+
+class MergedCheckpoint(BaseModel):
+    """What a checkpoint came of that has adapters worked into its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    base: Annotated[str, Field(max_length=200)]
+    base_title: Annotated[str, Field(max_length=200)]
+    base_sha256: Annotated[str, Field(max_length=64)]
+    adapters: Annotated[tuple[WorkedIn, ...], Field(min_length=1, max_length=100)]
+    licences: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=100)] = ()
+
+    @property
+    def note(self) -> str:
+        """What it is, and which words call up what was worked in."""
+        words = dict.fromkeys(word for adapter in self.adapters for word in adapter.trigger_words[:1])
+        say = f" Say {' and '.join(f'“{word}”' for word in words)}." if words else ""
+        return f"{self.base_title} with {' and '.join(adapter.words for adapter in self.adapters)} worked in.{say}"
 
 
 _EXPECTED = {
@@ -65,6 +107,11 @@ _EXPECTED = {
     "seed": "A whole number from 0 to 4294967295.",
 }
 """Field of the request → what it can be."""
+
+
+def title(field: str) -> str:
+    """The label of a field's control."""
+    return MergeRequest.model_fields[field].title or field
 
 
 def drops_numbers(method: MergeMethod) -> bool:

@@ -65,6 +65,19 @@ def read_header(path: Path) -> TensorHeader:
     return _parse(text, path.name, _LENGTH_BYTES + length, size)
 
 
+def header_bytes(header: TensorHeader, metadata: Mapping[str, str]) -> bytes:
+    """The beginning of a file with the tensors of `header`, in order of their bytes, and other free texts."""
+    tensors = sorted(header.tensors.items(), key=lambda item: item[1].begin)
+    start = min((info.begin for _, info in tensors), default=0)
+    entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    for name, info in tensors:
+        offsets = [info.begin - start, info.end - start]
+        entries[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": offsets}
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
 def _parse(text: bytes, name: str, begin: int, end: int) -> TensorHeader:
     try:
         entries = json.loads(text, object_pairs_hook=_unique)

@@ -103,6 +103,36 @@ def test_an_adapter_is_looked_into_changed_and_removed(page: Page, server: Serve
     assert not list((server.data_dir / "adapters").glob("*rinse*"))
 
 
+def test_two_adapters_become_one_that_draws(page: Page, server: Server, axe: str, tmp_path: Path) -> None:
+    make(page, PROMPT, seed=9)
+    open_adapters(page)
+    for name, scale in (("north", 0.7), ("south", 0.3)):
+        path = adapter_file(tmp_path / f"{name}.safetensors", scale=scale)
+        page.set_input_files("#adapter-file input[type=file]", path)
+        sync_api.expect(page.locator("#adapter-note")).to_contain_text(f"{name} is in the list")
+    page.click("#adapter-merge > button.label-wrap")
+    page.click("#merge-start")
+    sync_api.expect(page.locator("#merge-name-error [role=alert]")).to_contain_text("has no name")
+    for number, name in enumerate(("north", "south"), start=1):
+        page.click(f"#merge-adapter-{number} input")
+        page.click(f"#merge-adapter-{number} [role=option]:has-text('{name}')")
+    sync_api.expect(page.locator("#merge-adapter-3")).to_be_visible()
+    page.fill("#merge-weight-2 input", "0.5")
+    page.fill("#merge-name textarea, #merge-name input", "Both ways")
+    assert serious(page, axe) == []
+    page.click("#merge-start")
+    sync_api.expect(page.locator("#prompt textarea")).to_have_value(f"{PROMPT} <lora:Both ways:1>")
+    sync_api.expect(page.locator("#adapter-note")).to_contain_text("south is in the list")
+    card = page.locator("#adapter-cards .card", has_text="Both ways")
+    sync_api.expect(card).to_have_attribute("aria-pressed", "true")
+    sync_api.expect(page.locator("#adapter-facts")).to_contain_text("north × 1, south × 0.5")
+    generate(page, f"{PROMPT} <lora:Both ways:1>", seed=9)
+    page.wait_for_selector("#strip li:nth-child(2)")
+    wait_for_result(page)
+    pictures = [Image.open(path).convert("RGB").tobytes() for path in server.pictures if "-9-" in path.name]
+    assert len(pictures) == 2 and pictures[0] != pictures[1]
+
+
 def choose(page: Page, title: str) -> None:
     page.wait_for_selector("#adapter-facts dl")
     page.click("#adapter-choice input")

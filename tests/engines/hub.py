@@ -1,5 +1,6 @@
 """A hub on this machine: the addresses that huggingface_hub asks for, over real HTTP, with faults to order."""
 
+import base64
 import hashlib
 import json
 import threading
@@ -63,6 +64,8 @@ class FakeHub:
         self.endpoint = ""
         self.edition = ""
         """Part of what every commit is named after."""
+        self.private: dict[str, bool] = {}
+        """Repositories that were made, and whether only their owners may see them."""
         self.page = 1000
         """Files in one answer of a listing."""
 
@@ -86,6 +89,14 @@ def forget_the_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(folder / "token"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, hub: "FakeHub") -> None:
+    """Let `hub` be the usual one in this process, as HF_ENDPOINT does before the library is imported."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
 
 
 @contextmanager
@@ -158,6 +169,35 @@ class _Handler(BaseHTTPRequestHandler):
             self._list(path.removeprefix("/api/").removeprefix("models/"))
         else:
             self._resolve(path)
+
+    def do_POST(self) -> None:
+        """What an upload asks for. Every file is taken as a small one, whose contents come with the commit."""
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        asked = Asked(host=self.headers["Host"], path=path, range=None, authorization=self.headers["Authorization"])
+        self.hub.asked.append(asked)
+        if self.hub.faults.status:
+            self._answer(self.hub.faults.status)
+        elif path == "/api/repos/create":
+            values = json.loads(body)
+            name = f"{values['organization']}/{values['name']}"
+            self.hub.private[name] = bool(values.get("private")) or values.get("visibility") == "private"
+            self._answer(200, json.dumps({"url": f"{self.hub.endpoint}/{name}"}).encode())
+        elif path == "/api/validate-yaml":
+            self._answer(200, b'{"warnings": [], "errors": []}')
+        elif "/preupload/" in path:
+            told = {"uploadMode": "regular", "shouldIgnore": False}
+            rows = [{"path": file["path"], **told} for file in json.loads(body)["files"]]
+            self._answer(200, json.dumps({"files": rows}).encode())
+        else:
+            self._commit(path.removeprefix("/api/models/").partition("/commit/")[0], body)
+
+    def _commit(self, name: str, body: bytes) -> None:
+        lines = [json.loads(line) for line in body.splitlines()]
+        files = {line["value"]["path"]: line["value"]["content"] for line in lines if line["key"] == "file"}
+        self.hub.repositories[name] = {path: base64.b64decode(content) for path, content in files.items()}
+        about = {"commitUrl": f"{self.hub.endpoint}/{name}/commit/1", "commitOid": self.hub.commit(name)}
+        self._answer(200, json.dumps(about).encode())
 
     def _list(self, path: str) -> None:
         name, _, revision = path.partition("/revision/")
