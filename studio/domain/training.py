@@ -92,7 +92,7 @@ Decompose = Annotated[
     bool,
     Field(
         title="Direction and strength apart — DoRA",
-        description="Learns more with a small rank, nearer to a training of the whole model. A step takes longer, and "
+        description="Learns more with a small rank, nearer to a training of the whole model. A step takes a third longer, and "
         "such an adapter cannot be merged.",
     ),
 ]
