@@ -29,11 +29,17 @@ class ColumnScore:
 
 
 def column_scores(grid: Grid, results: Mapping[int, CellResult]) -> tuple[ColumnScore, ...]:
-    """Of every column that has a cell yet; `results` are by the index of their cell."""
+    """Of every column that has a cell yet; `results` are by the index of their cell. As soon as all columns have a row,
+    only such rows count: of a grid that was stopped, too, all columns are compared by the same."""
     by_column: dict[GridColumn, dict[int, CellResult]] = {column: {} for column in grid.columns}
     for cell in grid.cells():
         if cell.index in results:
             by_column[cell.column][cell.row] = results[cell.index]
+    common = set[int].intersection(*(set(rows) for rows in by_column.values()))
+    if common:
+        by_column = {
+            column: {row: result for row, result in rows.items() if row in common} for column, rows in by_column.items()
+        }
     clips = {column: _clips(rows) for column, rows in by_column.items()}
     without = clips[grid.columns[0]]
     return tuple(_score(column, rows, clips[column], without, grid) for column, rows in by_column.items() if rows)

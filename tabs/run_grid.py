@@ -233,7 +233,7 @@ def build_run_grid(
         with gr.Row():
             fields["num_images"] = gr.Slider(
                 1, 16, value=2, step=1, label="Pictures of each prompt", info="More of them make the scores surer.",
-                buttons=[], elem_id="train-grid-num", min_width=200,
+                buttons=[], elem_id="train-grid-num", min_width=240,
             )  # fmt: skip
             fields["seed"] = gr.Number(
                 0, precision=0, label="Seed", info="The first one, counted up.", elem_id="train-grid-seed",
