@@ -131,6 +131,7 @@ def own_steps(options: argparse.Namespace, *, is_checkpointed: bool) -> Iterator
     from engines.devices import DTYPES
     from engines.training.control import Control
     from engines.training.lora_run import LoraTraining
+    from engines.training.preparing import Compute
     from studio.checkpoints import OwnCheckpoints
     from studio.training import training_items
 
@@ -142,8 +143,9 @@ def own_steps(options: argparse.Namespace, *, is_checkpointed: bool) -> Iterator
     control = Control(check=lambda: None, tell=lambda event: None)
     with tempfile.TemporaryDirectory() as run, load_pool(settings).lease(catalogue.checkpoint(MODEL)) as loaded:
         items = training_items(options.folder / "pictures")
-        cache, kind = settings.cache_dir / dtype, DTYPES[dtype]
-        training = LoraTraining(loaded, plan, items, Path(run), cache, control, kind, is_checkpointed=is_checkpointed)
+        cache = settings.cache_dir / dtype
+        compute = Compute(dtype=DTYPES[dtype], is_checkpointed=is_checkpointed)
+        training = LoraTraining(loaded, plan, items, Path(run), cache, control, compute)
         learnt, _ = training._gathered()
         yield from training._steps(training._trainee(), learnt)
 

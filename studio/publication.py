@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from huggingface_hub import ModelCardData
 
@@ -161,30 +162,27 @@ def _card(entry: AdapterEntry, catalogue: Catalogue, hub_id: str, files: Sequenc
     assert adapter is not None, "was looked at"
     trigger = ", ".join(entry.trigger_words)
     sdxl = ["stable-diffusion-xl", "stable-diffusion-xl-diffusers"] if adapter.family == "sdxl" else []
+    more: dict[str, Any] = _licence(adapter.metadata.get("modelspec.license", ""))
+    if trigger:
+        more["instance_prompt"] = trigger
+    if prompts:
+        more["widget"] = [
+            {"text": prompt, "output": {"url": f"{_SAMPLES}/{number}.png"}} for number, prompt in enumerate(prompts)
+        ]
     data = ModelCardData(
         library_name="diffusers",
         pipeline_tag="text-to-image",
         base_model=_base_model(adapter.metadata.get("ss_sd_model_name", ""), adapter.family, catalogue),
         tags=["text-to-image", "diffusers", "lora", "stable-diffusion", *sdxl],
-        **_licence(adapter.metadata.get("modelspec.license", "")),
-        **({"instance_prompt": trigger} if trigger else {}),
-        **(
-            {
-                "widget": [
-                    {"text": prompt, "output": {"url": f"{_SAMPLES}/{number}.png"}}
-                    for number, prompt in enumerate(prompts)
-                ]
-            }
-            if prompts
-            else {}
-        ),
+        **more,
     )
+    head: str = cast(Any, data).to_yaml()
     made_for = FAMILY_TITLES[adapter.family] if adapter.family else "models of the size that it was trained on"
     ranks = f", rank {adapter.ranks[-1]}" if adapter.ranks else ""
     say = f"\nSay `{_code(trigger)}` in the prompt.\n" if trigger else ""
     title = _text(entry.title)
     parts = [
-        f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{'<Gallery />' if prompts else ''}\n",
+        f"---\n{head}\n---\n\n# {title}\n\n{'<Gallery />' if prompts else ''}\n",
         f"An adapter ({adapter.algorithm}{ranks}) for {made_for}.\n{say}",
         f"\n## Files\n\n{_files(files)}\n",
         f"\n## In Flash Studio\n\n```sh\npython -m studio adapters pull {hub_id}\n```\n",

@@ -28,6 +28,9 @@ class Settings(BaseModel):
     memory_gb: float = Field(
         default=0, ge=0, le=4096, description="Memory to count on for a picture or a training, in GB; 0: what is free."
     )
+    training_processes: int = Field(
+        default=1, ge=1, le=64, description="Processes that share a LoRA training: as many as there are GPUs."
+    )
     placement: Literal["auto", "resident", "mapped", "model_offload", "sequential_offload"] = Field(
         default="auto", description="Where the weights of large models are while they do nothing."
     )

@@ -1,7 +1,9 @@
 """A training's process, seen from the studio: started, listened to, held while pictures are drawn, stopped."""
 
 import contextlib
+import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +19,8 @@ HOLD, GO_ON, STOP = "hold", "go on", "stop"
 """What may be said to it, a line each."""
 FINISHED, STOPPED, BROKEN = 0, 3, 4
 """Its exit statuses."""
+SETTINGS = "FLASH_STUDIO_TRAINING_SETTINGS"
+"""The variable from which the other processes of a training read the settings."""
 _PATIENCE_S = 60.0
 """How long a process that was told to stop may take to save, in seconds, before it is killed."""
 
@@ -25,13 +29,12 @@ class TrainingProcess:
     """Works on the run in `folder`. Use it in a `with` statement: it is gone afterwards."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
+        command = [sys.executable, "-m", "studio.training_worker", str(folder)]
+        first, *others = _environments(settings)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "studio.training_worker", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            env=child_environment(),
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", env=first
         )
+        self._others = [subprocess.Popen(command, stdin=subprocess.DEVNULL, env=each) for each in others]
         self._events: queue.SimpleQueue[RunEvent | None] = queue.SimpleQueue()
         self._is_held = False
         self._say(settings.model_dump_json())
@@ -44,6 +47,9 @@ class TrainingProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
         self.wait()
+        for other in self._others:  # they learnt with the first, and keep nothing
+            other.kill()
+            other.wait()
         self._reader.join()
         assert self._process.stdin and self._process.stdout
         with contextlib.suppress(OSError):  # what was not read by a process that is gone
@@ -100,3 +106,18 @@ class TrainingProcess:
                 self._events.put(event)
         self._process.wait()
         self._events.put(None)
+
+
+def _environments(settings: Settings) -> list[dict[str, str]]:
+    """What each of the processes that share a training finds in its environment: what `accelerate launch` would put
+    there."""
+    count, common = settings.training_processes, child_environment()
+    if count == 1:
+        return [common]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    common = {"OMP_NUM_THREADS": threads, **common, SETTINGS: settings.model_dump_json(), "WORLD_SIZE": str(count)}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(count)}
+    return [{**common, "RANK": str(index), "LOCAL_RANK": str(index)} for index in range(count)]

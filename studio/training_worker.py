@@ -2,6 +2,7 @@
 
 The first line of standard input holds the settings; later ones are `hold`, `go on` and `stop`. What happens is told on
 standard output and in the folder, a line of JSON each. A process whose studio is gone saves what it has and ends.
+Without that first line, as under `accelerate launch`, the environment holds the settings, and Ctrl+C stops.
 """
 
 import logging
@@ -10,6 +11,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import FrameType
 from typing import IO, TYPE_CHECKING
 
 from engines.failures import is_out_of_memory
@@ -28,12 +30,13 @@ from studio.preflight import training_memory
 from studio.services import CATALOGUE_PATH, load_pool
 from studio.settings import Settings
 from studio.training import training_items
-from studio.training_process import BROKEN, FINISHED, GO_ON, HOLD, STOP, STOPPED
+from studio.training_process import BROKEN, FINISHED, GO_ON, HOLD, SETTINGS, STOP, STOPPED
 
 if TYPE_CHECKING:
     from engines.distillation.run import Distillation
     from engines.loading import Loaded
     from engines.training.lora_run import LoraTraining
+    from engines.training.preparing import Compute
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +66,16 @@ class Line:
                 self._free.set()
             elif command == STOP:
                 break
+        self.stop()
+
+    def stop(self) -> None:
+        """Let the next `check` raise."""
         self._is_stopped = True
         self._free.set()
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Stop, since whoever started this process says so."""
+        self.stop()
 
     def check(self) -> None:
         """Wait while held; raises Stopped."""
@@ -83,7 +94,17 @@ class Line:
             self._is_stopped = True
 
 
-def train(folder: Path, settings: Settings, line: Line) -> None:
+class Nobody:
+    """Whoever watches a process that only learns along: says nothing and hears nothing."""
+
+    def check(self) -> None:
+        """Go on."""
+
+    def tell(self, event: RunEvent) -> None:
+        """Nobody listens."""
+
+
+def train(folder: Path, settings: Settings, line: Line | Nobody) -> None:
     """Go on with the run in `folder` to its end.
 
     Raises:
@@ -95,14 +116,30 @@ def train(folder: Path, settings: Settings, line: Line) -> None:
     catalogue = Catalogue.load(CATALOGUE_PATH)
     OwnCheckpoints(settings.models_dir, catalogue).refresh()
     pool = load_pool(settings)
-    is_checkpointed = isinstance(plan, TrainingPlan) and _is_short(plan, catalogue, settings)
+    compute = _compute(plan, catalogue, settings)
     with pool.lease(catalogue.checkpoint(plan.checkpoint)) as loaded:
-        run = _run_of(folder, loaded, items, settings, line, is_checkpointed=is_checkpointed)
+        run = _run_of(folder, loaded, items, settings, line, compute)
         try:
             run.run()
         except Stopped:
             run.export()
             raise
+
+
+def _compute(plan: RunPlan, catalogue: Catalogue, settings: Settings) -> "Compute":
+    """What is computed with; joins the other processes of a LoRA training, if there are any."""
+    from engines.devices import choose_device  # as in load_pool
+    from engines.training.preparing import Compute
+    from engines.training.processes import Processes
+
+    device = choose_device(settings.device, settings.dtype)
+    if not isinstance(plan, TrainingPlan):
+        return Compute(dtype=device.dtype)
+    return Compute(
+        dtype=device.dtype,
+        is_checkpointed=_is_short(plan, catalogue, settings),
+        processes=Processes.joined(on_cpu=device.name == "cpu"),
+    )
 
 
 def _is_short(plan: TrainingPlan, catalogue: Catalogue, settings: Settings) -> bool:
@@ -121,26 +158,21 @@ def _run_of(
     loaded: "Loaded",
     items: list[tuple[Path, str]],
     settings: Settings,
-    line: Line,
-    *,
-    is_checkpointed: bool,
+    line: Line | Nobody,
+    compute: "Compute",
 ) -> "Distillation | LoraTraining":
-    from engines.devices import choose_device  # as in load_pool
-    from engines.distillation.run import Distillation
+    from engines.distillation.run import Distillation  # as in load_pool
     from engines.training.control import Control
     from engines.training.lora_run import LoraTraining
 
     plan = plan_of((folder / PLAN).read_bytes())
-    dtype = choose_device(settings.device, settings.dtype).dtype
     control = Control(check=line.check, tell=line.tell)
     if isinstance(plan, TrainingPlan):
-        return LoraTraining(
-            loaded, plan, items, folder, settings.cache_dir, control, dtype, is_checkpointed=is_checkpointed
-        )
-    return Distillation(loaded, plan, items, folder, control, dtype)
+        return LoraTraining(loaded, plan, items, folder, settings.cache_dir, control, compute)
+    return Distillation(loaded, plan, items, folder, control, compute.dtype)
 
 
-def _items(plan: RunPlan, settings: Settings, line: Line) -> list[tuple[Path, str]]:
+def _items(plan: RunPlan, settings: Settings, line: Line | Nobody) -> list[tuple[Path, str]]:
     """The pictures and captions of a plan whose source are files; those of the hub are fetched first."""
     if isinstance(plan, DistillationPlan) and plan.source not in ("folder", "hub"):
         return []
@@ -161,15 +193,33 @@ def _items(plan: RunPlan, settings: Settings, line: Line) -> list[tuple[Path, st
 
 def main() -> None:
     """Train, and say by the exit status how it ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the studio, which says stop
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     folder = Path(sys.argv[1])
     outgoing = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not come between the lines
-    settings = Settings.model_validate_json(sys.stdin.readline())
+    if int(os.environ.get("RANK", "0")):
+        sys.exit(_follow(folder))
+    said = "" if sys.stdin.isatty() else sys.stdin.readline()
     line = Line(sys.stdin, outgoing, folder / EVENTS)
-    threading.Thread(target=line.listen, name="commands", daemon=True).start()
-    sys.exit(_ending(folder, settings, line))
+    if said:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the studio, which says stop
+        threading.Thread(target=line.listen, name="commands", daemon=True).start()
+    else:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, line.on_signal)
+    sys.exit(_ending(folder, Settings.model_validate_json(said) if said else Settings.from_environment(), line))
+
+
+def _follow(folder: Path) -> int:
+    """Learn as one of several processes, until the first one is done or gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    said = os.environ.get(SETTINGS)
+    settings = Settings.model_validate_json(said) if said else Settings.from_environment()
+    try:
+        train(folder, settings, Nobody())
+    except RuntimeError as error:  # what the library throws whose other end has gone
+        logger.warning("the first process of the training is gone: %s", error)
+    return FINISHED
 
 
 def _ending(folder: Path, settings: Settings, line: Line) -> int:

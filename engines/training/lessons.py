@@ -10,6 +10,7 @@ from engines.training.adapter import AdapterInTraining
 from engines.training.captions import said
 from engines.training.latents import TrainingPicture, stacked_weights
 from engines.training.objective import Denoising
+from engines.training.processes import Processes
 from engines.training.text import FixedTexts, Texts
 from engines.training.unet import Denoiser, Told
 from studio.domain.training import TrainingPlan
@@ -28,6 +29,7 @@ class Lessons:
         texts: Texts,
         texts_before: FixedTexts,
         objective: Denoising,
+        processes: Processes,
         *,
         is_sdxl: bool,
     ) -> None:
@@ -38,35 +40,42 @@ class Lessons:
         self._texts = texts
         self._texts_before = texts_before
         self._objective = objective
+        self._processes = processes
         self._is_sdxl = is_sdxl
 
     def learn(
         self, pictures: Sequence[TrainingPicture], place: int, backward: Callable[[Tensor], None] = Tensor.backward
     ) -> float:
         """Add the gradients of one batch, and of one of what the checkpoint knew: of that, the adapter is to say what
-        is said without it. `backward` adds those of a loss. Gives the share of the new pictures in the step's loss."""
+        is said without it. `backward` adds those of a loss. Gives the share of the new pictures in the step's loss.
+        Of both batches only this process's share is learnt from; the sum over all processes is the whole."""
         plan = self._plan
-        captions, time_ids = self._said(pictures, place), [each.time_ids for each in pictures]
+        share, count = self._processes.share(len(pictures))
         weights = stacked_weights(pictures)
-        new = self._objective.question(self._stacked(pictures), self._generator(place, 10_000_019), weights)
+        new = self._objective.question(self._stacked(pictures), self._generator(place, 10_000_019), weights).part(share)
+        captions, time_ids = self._said(pictures, place)[share], [each.time_ids for each in pictures][share]
         prior = self._prior_batch(place)
         if not prior:
-            error = self._objective.loss(self._denoiser.predict(*new.asked, self.told(captions, time_ids)), new)
+            said_new = self._denoiser.predict(*new.asked, self.told(captions, time_ids))
+            error = count * self._objective.loss(said_new, new)
             backward(error / plan.accumulation)
             return float(error.detach()) / plan.accumulation
+        share, count_old = self._processes.share(len(prior))
+        old = self._objective.question(self._stacked(prior), self._generator(place, 10_000_079)).part(share)
+        prior = prior[share]
         known, known_ids = [each.caption for each in prior], [each.time_ids for each in prior]
-        old = self._objective.question(self._stacked(prior), self._generator(place, 10_000_079))
         with torch.no_grad(), self._adapter.off():
             told = self._said_to_unet(self._texts_before, known, known_ids)
             wanted = self._denoiser.predict(*old.asked, told).float()
         if new.noisy.shape[2:] == old.noisy.shape[2:]:  # both in one call: small ones take little longer than one alone
             told = self.told([*captions, *known], [*time_ids, *known_ids])
             both = (torch.cat(pair) for pair in zip(new.asked, old.asked, strict=True))
-            said_new, said_old = self._denoiser.predict(*both, told).split([len(pictures), len(prior)])
+            said_new, said_old = self._denoiser.predict(*both, told).split([len(captions), len(known)])
         else:
             said_new = self._denoiser.predict(*new.asked, self.told(captions, time_ids))
             said_old = self._denoiser.predict(*old.asked, self.told(known, known_ids))
-        error, change = self._objective.loss(said_new, new), self._objective.preservation(said_old, wanted, old)
+        error = count * self._objective.loss(said_new, new)
+        change = count_old * self._objective.preservation(said_old, wanted, old)
         backward((error + plan.prior_weight * change) / plan.accumulation)
         return float(error.detach()) / plan.accumulation
 

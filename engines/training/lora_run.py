@@ -26,7 +26,7 @@ from engines.training.metadata import adapter_metadata
 from engines.training.objective import Denoising
 from engines.training.optimizers import new_optimizer
 from engines.training.order import Order
-from engines.training.preparing import prepare_for_training
+from engines.training.preparing import Compute, prepare_for_training
 from engines.training.prior import prior_pictures, prior_prompts
 from engines.training.probes import Probe, is_album, probes_for
 from engines.training.samples import Sampler
@@ -53,7 +53,7 @@ _NO_OP_STEPS = 10
 
 class LoraTraining:
     """One run in `folder`, begun or gone on with. `items` are pictures and captions; what is made of them is kept in
-    `cache`, for other runs, too. `dtype` is what matrix products compute in; what is trained is float32."""
+    `cache`, for other runs, too."""
 
     def __init__(
         self,
@@ -63,9 +63,7 @@ class LoraTraining:
         folder: Path,
         cache: Path,
         control: Control,
-        dtype: torch.dtype,
-        *,
-        is_checkpointed: bool = False,
+        compute: Compute,
     ) -> None:
         self._loaded = loaded
         self._plan = plan
@@ -76,12 +74,15 @@ class LoraTraining:
         self._pipeline = loaded.pipeline
         self._is_sdxl = loaded.checkpoint.family == "sdxl"
         self._schedule = NoiseSchedule.of(self._pipeline.scheduler.config)
-        prepare_for_training(self._pipeline, is_pocket=loaded.checkpoint.is_pocket, is_checkpointed=is_checkpointed)
+        self._processes = compute.processes
+        prepare_for_training(
+            self._pipeline, is_pocket=loaded.checkpoint.is_pocket, is_checkpointed=compute.is_checkpointed
+        )
         torch.manual_seed(plan.seed)
         self._adapter = AdapterInTraining(self._pipeline, plan)
-        self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=dtype)
+        self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=compute.dtype)
         fixed = FixedTexts(self._pipeline, cache / "texts", loaded.sha256)
-        self._texts: Texts = LearningTexts(self._pipeline, dtype) if self._adapter.changes_text else fixed
+        self._texts: Texts = LearningTexts(self._pipeline, compute.dtype) if self._adapter.changes_text else fixed
         self._objective = Denoising(
             schedule=self._schedule,
             prediction_type=loaded.prediction_type,
@@ -89,8 +90,9 @@ class LoraTraining:
             noise_offset=plan.noise_offset,
         )
         self._lessons = Lessons(
-            plan, self._denoiser, self._adapter, self._texts, fixed, self._objective, is_sdxl=self._is_sdxl
-        )
+            plan, self._denoiser, self._adapter, self._texts, fixed, self._objective, self._processes,
+            is_sdxl=self._is_sdxl,
+        )  # fmt: skip
         step = _POCKET_BUCKET_STEP if loaded.checkpoint.is_pocket else _BUCKET_STEP
         least, most = max(step, plan.size // 2 // step * step), 2 * plan.size // step * step
         self._buckets = make_buckets(max_area=plan.size**2, min_side=least, max_side=most, step=step)
@@ -117,8 +119,10 @@ class LoraTraining:
             OSError, StorageFailed: the folder cannot be written.
         """
         plan = self._plan
-        learnt, held_out = self._gathered()
-        self._lessons.prior = self._prior_set()
+        self._refuse_small_batch()
+        with self._processes.first_before_others():
+            learnt, held_out = self._gathered()
+            self._lessons.prior = self._prior_set()
         look = self._looker(learnt, held_out)
         trainee = self._trainee()
         trainee.resume()
@@ -133,13 +137,13 @@ class LoraTraining:
             ) from error
         finally:
             if not self._is_due(trainee.step):
-                trainee.save()
+                self._save(trainee)
         self.export()
 
     def export(self) -> None:
         """Write the best adapter so far in both layouts; nothing where none was looked at yet."""
         kept, look = self._best.factors(), self._best.look
-        if kept is None or look is None:
+        if kept is None or look is None or not self._processes.is_first:
             return
         factors = {
             cast(Part, part): {path: LowRank(**parts) for path, parts in changes.items()}
@@ -220,7 +224,7 @@ class LoraTraining:
                 continue
             with trainee.averaged():
                 look(step)
-            trainee.save()  # only now: what a kill cuts short is looked at again
+            self._save(trainee)  # only now: what a kill cuts short is looked at again
             if self._is_settled(step):
                 self._control.tell(Settled(step=step))
                 return
@@ -252,10 +256,13 @@ class LoraTraining:
             self._control.check()
             self._pace.begin()
             step, loss = trainee.step, 0.0
-            torch.manual_seed(plan.seed * 1_000_003 + step)  # of dropout: a resumed run drops the same
+            # Of dropout: a resumed run drops the same, and each process something else.
+            torch.manual_seed(plan.seed * 1_000_003 + step + 1_000_000_007 * self._processes.index)
             for part in range(plan.accumulation):
                 place = step * plan.accumulation + part
                 loss += self._lessons.learn([learnt[index] for index in order.batch(place)], place, trainee.backward)
+            self._processes.add_up(trainee.parameters)
+            loss = self._processes.sum_of(loss)
             trainee.take_step()
             if trainee.num_updates == _NO_OP_STEPS and not self._adapter.has_learnt():
                 raise TrainingFailed(
@@ -264,7 +271,7 @@ class LoraTraining:
             self._pace.note(trainee.step, loss, plan.learning_rate * trainee.plan.factor(step))
             yield trainee.step
             if time.monotonic() - saved_at > _SAVE_EVERY_S:
-                trainee.save()
+                self._save(trainee)
                 saved_at = time.monotonic()
 
     def _looker(self, learnt: Sequence[TrainingPicture], held_out: Sequence[TrainingPicture]) -> Callable[[int], None]:
@@ -278,6 +285,8 @@ class LoraTraining:
         validation = Validation(self._objective, self._denoiser, held_out, self._lessons.told, levels)
 
         def look(step: int) -> None:
+            if not self._processes.is_first:
+                return
             started = time.monotonic()
             pictures = sampler.draw((*shown, *(each.prompt for each in probes)))
             for index, picture in enumerate(pictures[: len(shown)]):
@@ -303,6 +312,19 @@ class LoraTraining:
         paths = [path for path, _ in self._items]
         return probes_for(captions, self._plan.trigger, is_album=is_album(paths))
 
+    def _refuse_small_batch(self) -> None:
+        """Raises TrainingFailed where a process would have nothing to learn from."""
+        count, size = self._processes.count, self._plan.batch_size
+        if size < count:
+            raise TrainingFailed(
+                f"{count} processes cannot share batches of {size}.",
+                f"Take at least {count} pictures at once, and fewer batches a step.",
+            )
+
+    def _save(self, trainee: Trainee) -> None:
+        if self._processes.is_first:
+            trainee.save()
+
     def _is_due(self, step: int) -> bool:
         """Whether the adapter is looked at after so many steps."""
         return step % self._plan.look_every == 0 or step == self._plan.num_steps
@@ -310,7 +332,9 @@ class LoraTraining:
     def _is_settled(self, step: int) -> bool:
         """Whether the best look is so many looks old that nothing better is to be expected."""
         patience, best = self._plan.patience, self._best.look
-        return bool(patience and best and step - best.step >= patience * self._plan.look_every)
+        return bool(
+            self._processes.is_first and patience and best and step - best.step >= patience * self._plan.look_every
+        )
 
     def _factors(self) -> dict[str, Any]:
         return {

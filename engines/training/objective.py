@@ -85,6 +85,13 @@ class Question:
         """As a UNet takes it."""
         return self.noisy, self.timesteps
 
+    def part(self, share: slice) -> "Question":
+        """Some samples of it."""
+        weights = None if self.weights is None else self.weights[share]
+        return Question(
+            noisy=self.noisy[share], timesteps=self.timesteps[share], wanted=self.wanted[share], weights=weights
+        )
+
 
 def _squared(said: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
     """The mean squared error of each sample, `(B,)`, in float32. With `weights` it is a weighted mean: a sample of

@@ -61,7 +61,7 @@ def _merge(options: argparse.Namespace, catalogue: Catalogue, own: OwnCheckpoint
 
     quiet_libraries()
     own.refresh()
-    adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir)
+    adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir, settings.runs_dir)
     merging = CheckpointMerging(catalogue, own, adapters, settings)
     uses = [use for text in options.adapters for use in adapters_named(f"<lora:{text}>")]
     added = merging.merge(

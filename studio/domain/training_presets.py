@@ -16,9 +16,9 @@ _LARGE_STEPS: Mapping[PresetId, tuple[int, int, int]] = {
     "high_quality": (150, 800, 4000),
 }
 """Steps for each picture, at least, at most."""
-_POCKET_STEPS: Mapping[PresetId, int] = {"fast": 400, "balanced": 900, "high_quality": 2500}
-_POCKET_STYLE_STEPS: Mapping[PresetId, int] = {"fast": 200, "balanced": 400, "high_quality": 1000}
-POCKET_PRIOR, LARGE_PRIOR = 96, 200
+_POCKET_STEPS: Mapping[PresetId, int] = {"fast": 400, "balanced": 1200, "high_quality": 3000}
+_POCKET_STYLE_STEPS: Mapping[PresetId, int] = {"fast": 400, "balanced": 1000, "high_quality": 2000}
+POCKET_PRIOR, LARGE_PRIOR = 400, 200
 """Pictures of what it knew, where they are wanted and nobody says how many."""
 _RANKS: Mapping[PresetId, int] = {"fast": 8, "balanced": 16, "high_quality": 32}
 
@@ -45,7 +45,7 @@ def usual_training(
         "batch_size": 4,
         "accumulation": 1,
         "reach": "all",
-        "learning_rate": 1e-3 if is_style else 2e-3,
+        "learning_rate": 2e-3,
         "text_learning_rate": 0.0 if is_style else 1e-3,
         "schedule": "cosine",
         "rank": 16 if is_style else 32,
