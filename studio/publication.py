@@ -3,10 +3,10 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
@@ -37,7 +37,6 @@ _LICENCES = {
     "cc by-nc-nd 4.0": "cc-by-nc-nd-4.0",
 }
 """Licences as files and the catalogue name them → as the hub does."""
-_USUAL_BASES: Mapping[FamilyId, str] = {"sd15": "sd15", "sd21": "sd21", "sdxl": "sdxl"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,27 +161,25 @@ def _card(entry: AdapterEntry, catalogue: Catalogue, hub_id: str, files: Sequenc
     assert adapter is not None, "was looked at"
     trigger = ", ".join(entry.trigger_words)
     sdxl = ["stable-diffusion-xl", "stable-diffusion-xl-diffusers"] if adapter.family == "sdxl" else []
-    more: dict[str, Any] = _licence(adapter.metadata.get("modelspec.license", ""))
+    told: dict[str, Any] = {
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "base_model": _base_model(adapter.metadata.get("ss_sd_model_name", ""), adapter.family, catalogue),
+        "tags": ["text-to-image", "diffusers", "lora", "stable-diffusion", *sdxl],
+        **_licence(adapter.metadata.get("modelspec.license", "")),
+    }
     if trigger:
-        more["instance_prompt"] = trigger
+        told["instance_prompt"] = trigger
     if prompts:
-        more["widget"] = [
-            {"text": prompt, "output": {"url": f"{_SAMPLES}/{number}.png"}} for number, prompt in enumerate(prompts)
-        ]
-    data = ModelCardData(
-        library_name="diffusers",
-        pipeline_tag="text-to-image",
-        base_model=_base_model(adapter.metadata.get("ss_sd_model_name", ""), adapter.family, catalogue),
-        tags=["text-to-image", "diffusers", "lora", "stable-diffusion", *sdxl],
-        **more,
-    )
-    head: str = cast(Any, data).to_yaml()
+        shown = enumerate(prompts)
+        told["widget"] = [{"text": text, "output": {"url": f"{_SAMPLES}/{number}.png"}} for number, text in shown]
+    data: Any = ModelCardData(**told)
     made_for = FAMILY_TITLES[adapter.family] if adapter.family else "models of the size that it was trained on"
     ranks = f", rank {adapter.ranks[-1]}" if adapter.ranks else ""
     say = f"\nSay `{_code(trigger)}` in the prompt.\n" if trigger else ""
     title = _text(entry.title)
     parts = [
-        f"---\n{head}\n---\n\n# {title}\n\n{'<Gallery />' if prompts else ''}\n",
+        f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{'<Gallery />' if prompts else ''}\n",
         f"An adapter ({adapter.algorithm}{ranks}) for {made_for}.\n{say}",
         f"\n## Files\n\n{_files(files)}\n",
         f"\n## In Flash Studio\n\n```sh\npython -m studio adapters pull {hub_id}\n```\n",
@@ -208,7 +205,7 @@ def _files(files: Sequence[str]) -> str:
 def _base_model(stated: str, family: FamilyId | None, catalogue: Catalogue) -> str | None:
     """The repository of the model that it was trained on, or else of the family's usual one; None for a miniature."""
     rows = {row.id: row for row in catalogue.rows}
-    row = rows.get(stated) or (rows.get(_USUAL_BASES[family]) if family else None)
+    row = rows.get(stated) or rows.get(family or "")  # the usual one has the id of the family
     return row.hub_id if row else None
 
 
