@@ -87,6 +87,8 @@ def verdict(scores: Sequence[ColumnScore]) -> str:
     if not top.right and top.clip_gain and top.clip_gain.n < FEWEST_PROMPTS:
         few = f"{top.clip_gain.n} prompts are" if top.clip_gain.n > 1 else "One prompt is"
         return f"{few} too few to say which is best by CLIP score. Of {FEWEST_PROMPTS} or more it can be told."
+    if top.right and not top.right.value:
+        return f"No checkpoint draws any of its {top.right.n} pictures right."
     names = [score.column.title.replace("Step", "step") for score in best]
     who = f"Best is {names[0]}" if len(names) == 1 else f"Equally good are {', '.join(names[:-1])} and {names[-1]}"
     if len(names) > _NAMED:

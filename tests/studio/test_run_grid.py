@@ -217,6 +217,7 @@ def test_a_sure_best_is_named_and_luck_is_said_to_be_luck(catalogue: Catalogue) 
     assert "Best is step 200" in lucky and "interval of one other overlaps with that, so it may be luck" in lucky
     assert "which may be as good" in lucky
     assert "Equally good are step 100 at scale 1 and step 200 at scale 1" in judged(catalogue, 0.1, 0.9, 0.9)
+    assert judged(catalogue, 0.1, 0.0, 0.0) == "No checkpoint draws any of its 20 pictures right."
     assert judged(catalogue, 0.1, *[0.9] * 5).startswith("5 are equally good, step 100 at scale 1 among them")
 
 
