@@ -69,8 +69,8 @@ class PicturesPanel:
 
     def on_example(self, title: str | None) -> Updates:
         """Input: the chosen example. Outputs: what it teaches, its folder, and what is there."""
-        if title is None or title not in EXAMPLES:
-            return {self.folder: "", **self.on_folder("")}
+        if title is None or title not in EXAMPLES:  # a keyboard that passes over the list leaves it without a choice
+            return {self.folder: gr.skip()}
         subject, folder = EXAMPLES[title]
         return {self.subject: subject, self.folder: str(folder), **self.on_folder(str(folder))}
 
