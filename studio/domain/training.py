@@ -94,8 +94,8 @@ Decompose = Annotated[
     bool,
     Field(
         title="Direction and strength apart — DoRA",
-        description="Learns more with a small rank, nearer to a training of the whole model. A step takes a third longer, and "
-        "such an adapter cannot be merged.",
+        description="Learns more with a small rank, nearer to a training of the whole model. A step takes a third "
+        "longer, and such an adapter cannot be merged.",
     ),
 ]
 LearningRate = Annotated[
