@@ -8,10 +8,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from engines.training.adapter import AdapterInTraining
+from engines.training.diffusion import NoiseSchedule
 from engines.training.encoding import cut, opened_upright
 from engines.training.latents import TrainingPicture, stacked_weights
+from engines.training.lessons import Lessons
 from engines.training.masks import MaskStore, cut_mask
+from engines.training.objective import Denoising
+from engines.training.text import FixedTexts
+from engines.training.unet import Denoiser
 from studio.domain.errors import DatasetError
+from tests.engines.training.test_adapter import PLAN, pipeline_of
 from tests.engines.training.test_objective import CLEAN, NOISE, TIMES, objective
 
 ONES = torch.ones(6, 1, 8, 8)
@@ -69,6 +76,26 @@ def test_pictures_without_a_mask_count_whole_beside_those_with_one() -> None:
     assert stacked_weights([picture(None), picture(None)]) is None
     both = stacked_weights([picture(None), picture(LEFT[0])])
     assert both is not None and torch.equal(both, torch.stack([ONES[0], LEFT[0]]))
+
+
+def test_a_lesson_counts_what_is_shown(tmp_path: Path) -> None:
+    pipeline = pipeline_of("sd15")
+    plan = PLAN.model_copy(update={"text_learning_rate": 0.0, "num_prior": 0, "caption_dropout": 0.0})
+    schedule = NoiseSchedule.of(pipeline.scheduler.config)
+    adapter = AdapterInTraining(pipeline, plan)
+    texts = FixedTexts(pipeline, tmp_path, "pocket")
+    denoiser = Denoiser(unet=pipeline.unet, prediction_type="epsilon")
+    teach = Denoising(schedule=schedule, prediction_type="epsilon")
+    lessons = Lessons(plan, denoiser, adapter, texts, texts, teach, is_sdxl=False)
+    latents = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(8)).half()
+    left = torch.cat([torch.ones(1, 16, 8), torch.zeros(1, 16, 8)], dim=2)
+    losses = []
+    for weights in (None, torch.ones(1, 16, 16), left, 1 - left):
+        shown = TrainingPicture(latents=latents, time_ids=(), caption="a red star", weights=weights)
+        losses.append(lessons.learn([shown], 0))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert abs(losses[2] - losses[0]) > 1e-3 * losses[0]
+    assert (losses[2] + losses[3]) / 2 == pytest.approx(losses[0], rel=1e-5)  # two halves of one size
 
 
 def saved(path: Path, wide: int, high: int, box: tuple[int, int, int, int], colour: str = "white") -> Path:
