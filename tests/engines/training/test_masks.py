@@ -15,6 +15,7 @@ from engines.training.latents import TrainingPicture, stacked_weights
 from engines.training.lessons import Lessons
 from engines.training.masks import MaskStore, cut_mask
 from engines.training.objective import Denoising
+from engines.training.processes import Processes
 from engines.training.text import FixedTexts
 from engines.training.unet import Denoiser
 from studio.domain.errors import DatasetError
@@ -86,7 +87,7 @@ def test_a_lesson_counts_what_is_shown(tmp_path: Path) -> None:
     texts = FixedTexts(pipeline, tmp_path, "pocket")
     denoiser = Denoiser(unet=pipeline.unet, prediction_type="epsilon")
     teach = Denoising(schedule=schedule, prediction_type="epsilon")
-    lessons = Lessons(plan, denoiser, adapter, texts, texts, teach, is_sdxl=False)
+    lessons = Lessons(plan, denoiser, adapter, texts, texts, teach, Processes(), is_sdxl=False)
     latents = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(8)).half()
     left = torch.cat([torch.ones(1, 16, 8), torch.zeros(1, 16, 8)], dim=2)
     losses = []
