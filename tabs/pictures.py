@@ -58,7 +58,9 @@ class PicturesPanel:
 
     def on_example(self, title: str | None) -> Updates:
         """Input: the chosen example. Outputs: its folder, and what is there."""
-        folder = str(EXAMPLES[title]) if title in EXAMPLES else ""
+        if title not in EXAMPLES:  # a keyboard that passes over the list leaves it without a choice
+            return {self.folder: gr.skip()}
+        folder = str(EXAMPLES[title])
         return {self.folder: folder, **self.on_folder(folder)}
 
     def on_folder(self, folder: Any) -> Updates:
