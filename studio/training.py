@@ -148,7 +148,7 @@ class TrainingService(RunService[TrainingPlan]):
     def outlook(self, run: Run[TrainingPlan]) -> str:
         """See `RunService.outlook`."""
         others = [each for each in self.runs.of() if each.id != run.id]
-        return self._preflights.look(run.plan, others).line
+        return self._preflights.look(run.plan, others, is_patient=False).line
 
     def _offer(self, run: Run[TrainingPlan], path: Path, look: Looked | None) -> str:
         entry = self._adapters.add(path, run.plan.name).entry

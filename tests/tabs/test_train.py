@@ -143,6 +143,10 @@ def test_every_example_can_be_learnt_from(tab: TrainTab) -> None:
         assert "can be used" in updates[tab.pictures.told] and "corrupt" not in updates[tab.pictures.told]
 
 
+def test_passing_over_the_examples_leaves_the_folder_as_it_was(tab: TrainTab) -> None:
+    assert tab.pictures.on_example(None) == {tab.pictures.folder: gr.skip()}
+
+
 def test_a_run_shows_its_samples_curves_and_best(tab: TrainTab) -> None:
     run = told(tab)
     shown = tab.show(run.id)
