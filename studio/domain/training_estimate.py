@@ -49,7 +49,10 @@ class TrainingMemory:
     def __str__(self) -> str:
         """It in a few words."""
         where = _DEVICES.get(self.device, self.device)
-        told = f"about {gigabytes(self.needed_bytes)} of the {gigabytes(self.free_bytes)} free on the {where}"
+        needed, free = f"about {gigabytes(self.needed_bytes)}", gigabytes(self.free_bytes)
+        told = (
+            f"{needed} of the {free} free on the {where}" if self.fits else f"{needed}; {free} is free on the {where}"
+        )
         return f"{told}, parts of a step computed twice to save some" if self.is_checkpointed else told
 
 

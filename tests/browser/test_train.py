@@ -27,6 +27,7 @@ def test_pictures_are_dropped_in_learnt_and_called_in_generate(page: Page, serve
     page.locator("#train-files input[type=file]").set_input_files(sorted(CRESCENTS.iterdir()))
     expect(page.locator("#train-pictures")).to_contain_text("16 pictures: 16 can be used")
     expect(page.locator("#train-plan")).to_contain_text("16 pictures. ")
+    expect(page.locator("#train-plan")).to_contain_text("free on the CPU")
     page.locator("#train-captions button.label-wrap").click()
     expect(page.locator("#train-table")).to_contain_text("an orange sks on a mint background")
     begin(page, "Dropped in")
