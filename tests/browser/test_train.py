@@ -8,7 +8,7 @@ from tests.browser.conftest import Open, Server, open_tab, serious, wait_until_r
 
 pytestmark = pytest.mark.browser
 
-PATIENCE_MS = 120_000
+PATIENCE_MS = 300_000
 CRESCENTS = PROJECT_ROOT / "examples" / "crescents"
 NUMBERS = {"num-steps": "400", "batch-size": "2", "rank": "2", "look-every": "5", "num-prior": "0"}
 

@@ -38,7 +38,7 @@ from tests.engines.hub import served
 from tests.studio.conftest import Cli
 
 QUICK = {"checkpoint": "pocket-sd15", "num_pictures": 8, "num_steps": 10, "batch_size": 2, "rank": 2, "look_every": 5}
-PATIENCE_S = 240
+PATIENCE_S = 600
 
 
 def quick(name: str, **changes: object) -> DistillationRequest:

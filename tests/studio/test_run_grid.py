@@ -30,7 +30,7 @@ from tests.studio.conftest import Cli
 
 PROMPTS = ("a red sks on a white background", "two blue stars on a cream background")
 QUICK = {"prompts": PROMPTS, "num_images": 2, "num_inference_steps": 2, "seed": 5}
-PATIENCE_S = 240
+PATIENCE_S = 600
 
 
 @pytest.fixture(scope="module")

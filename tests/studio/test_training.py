@@ -41,7 +41,7 @@ QUICK: dict[str, Any] = {
     "folder": str(CRESCENTS), "num_steps": 10, "batch_size": 2, "rank": 2, "look_every": 10, "num_prior": 8,
     "trigger": "sks",
 }  # fmt: skip
-PATIENCE_S = 240
+PATIENCE_S = 600
 
 
 def quick(name: str, **changes: object) -> TrainingRequest:
