@@ -72,13 +72,15 @@ def measured(
     from engines.training.control import Control
     from engines.training.latents import TrainingPicture
     from engines.training.lora_run import LoraTraining
+    from engines.training.preparing import Compute
 
     checkpoint, side = catalogue.checkpoint(plan.checkpoint), plan.size
     dtype = DTYPES[checkpoint.number_format(settings.dtype)]
     control = Control(check=lambda: None, tell=lambda event: None)
     with tempfile.TemporaryDirectory() as run, load_pool(settings).lease(checkpoint) as loaded:
         before = psutil.Process().memory_info().rss / MB
-        training = LoraTraining(loaded, plan, [], Path(run), Path(run), control, dtype, is_checkpointed=is_checkpointed)
+        compute = Compute(dtype=dtype, is_checkpointed=is_checkpointed)
+        training = LoraTraining(loaded, plan, [], Path(run), Path(run), control, compute)
         pictures = [
             TrainingPicture(
                 latents=torch.randn(4, side // 8, side // 8).half(),
