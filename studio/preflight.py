@@ -133,10 +133,13 @@ def measured_pace(plan: TrainingPlan, runs: Sequence[Run[TrainingPlan]]) -> Pace
 
 
 def _unlikeness(plan: TrainingPlan, other: TrainingPlan) -> tuple[float, int]:
-    """By how much steps of `other` differ in length: pictures, and then what learns."""
+    """By how much steps of `other` differ in length: pictures, and then what learns and how."""
     pictures = abs(math.log(pictures_a_step(plan) / pictures_a_step(other)))
-    learns = (plan.reach != other.reach) + (bool(plan.text_learning_rate) != bool(other.text_learning_rate))
-    return pictures, learns
+    return pictures, sum(one != another for one, another in zip(_manner(plan), _manner(other), strict=True))
+
+
+def _manner(plan: TrainingPlan) -> tuple[object, ...]:
+    return plan.reach, bool(plan.text_learning_rate), plan.decompose, plan.gradual
 
 
 def _free_disk(folder: Path) -> int:

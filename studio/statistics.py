@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap, t
+from scipy.stats import binomtest, bootstrap, norm, t
 
 _RESAMPLES = 2000
 _FEWEST, _ENOUGH = 3, 20
@@ -56,13 +56,19 @@ def median(values: Sequence[float]) -> Estimate:
 
 def mean(values: Sequence[float]) -> Estimate:
     """The mean of at least one value, with Student's interval for fewer than 20 of them, else the bootstrap's BCa
-    interval (Efron, 1987): of few values the bootstrap's are too narrow."""
+    interval (Efron, 1987), made wider as far as bootstraps of a mean are too narrow (Hesterberg, 2015,
+    arXiv:1411.5279)."""
     observed = np.asarray(values, dtype=float)
     if 2 <= len(observed) < _ENOUGH:
         half = float(t.ppf(0.975, len(observed) - 1) * observed.std(ddof=1) / np.sqrt(len(observed)))
         value = float(observed.mean())
         return Estimate(value=value, n=len(observed), low=value - half, high=value + half)
-    return _bootstrapped(observed, np.mean, "BCa")
+    estimate = _bootstrapped(observed, np.mean, "BCa")
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    wider = float(t.ppf(0.975, estimate.n - 1) / norm.ppf(0.975) * np.sqrt(estimate.n / (estimate.n - 1)))
+    low, high = (estimate.value + wider * (bound - estimate.value) for bound in (estimate.low, estimate.high))
+    return Estimate(value=estimate.value, n=estimate.n, low=low, high=high)
 
 
 def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:

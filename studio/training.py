@@ -8,7 +8,7 @@ from studio.dataset_import import Imported, import_files, import_zip
 from studio.dataset_scan import scan
 from studio.domain.catalogue import Catalogue
 from studio.domain.datasets import Finding, Scan, Verdict
-from studio.domain.errors import DatasetError, InvalidRequest, NotFound
+from studio.domain.errors import DatasetError, InvalidRequest, NotFound, OutOfMemory
 from studio.domain.run_events import Looked
 from studio.domain.stamps import FileStamp, file_stamp
 from studio.domain.training import TrainingPlan, TrainingRequest, resolve_training
@@ -130,6 +130,17 @@ class TrainingService(RunService[TrainingPlan]):
         if archives and len(paths) > 1:
             raise DatasetError("A zip file came together with other files.", "Give one zip, or the pictures alone.")
         return import_zip(archives[0], folder) if archives else import_files(paths, folder)
+
+    def go_on(self, run_id: str, visitor: str | None = None) -> Run[TrainingPlan]:
+        """See `RunService.go_on`.
+
+        Raises:
+            OutOfMemory: it takes more memory than there is by now.
+        """
+        memory = self._preflights.look(self.run_of(run_id, visitor).plan, (), is_patient=False).memory
+        if memory is not None and not memory.fits:
+            raise OutOfMemory(f"This training takes {memory}.", "Close other programs, then go on with it.")
+        return super().go_on(run_id, visitor)
 
     def use_checkpoint(self, run_id: str, step: int) -> str:
         """Put the adapter that a run kept after `step` among the adapters, in place of what it left there before; its

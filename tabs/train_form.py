@@ -107,6 +107,7 @@ def build_how(checkpoint: Checkpoint) -> dict[str, Component]:
         )  # fmt: skip
         fields["crop"] = gr.Dropdown(_CROPS, value="buckets", filterable=False, **_chosen("crop"))
         fields["decompose"] = gr.Checkbox(**_checked("decompose"))
+        fields["gradual"] = gr.Checkbox(value=values["gradual"], **_checked("gradual"))
         fields["masked"] = gr.Checkbox(**_checked("masked"))
         fields["mask_floor"] = gr.Number(value=values["mask_floor"], precision=None, **_said("mask_floor"))
         fields["shuffle_tags"] = gr.Checkbox(

@@ -7,11 +7,10 @@ from typing import Any
 from torch import nn
 
 from engines.training.lora import TrainableLora, reached, reached_text
+from engines.training.reach import TEXT_PARTS
 from lora_registry.weights import LowRank
 from studio.domain.adapter import Part
 from studio.domain.training import TrainingPlan
-
-_TEXT_PARTS: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
 
 
 class AdapterInTraining:
@@ -21,7 +20,7 @@ class AdapterInTraining:
     def __init__(self, pipeline: Any, plan: TrainingPlan) -> None:
         self.parts: dict[Part, TrainableLora] = {"unet": _new(pipeline.unet, reached(pipeline.unet, plan.reach), plan)}
         if plan.text_learning_rate:
-            for part in _TEXT_PARTS:
+            for part in TEXT_PARTS:
                 if (encoder := getattr(pipeline, part, None)) is not None:
                     self.parts[part] = _new(encoder, reached_text(encoder), plan)
         self._rates = {part: plan.learning_rate if part == "unet" else plan.text_learning_rate for part in self.parts}
@@ -46,9 +45,15 @@ class AdapterInTraining:
     @contextmanager
     def off(self) -> Iterator[None]:
         """The checkpoint as it was, for as long as the context lasts."""
+        with self.at(0.0):
+            yield
+
+    @contextmanager
+    def at(self, strength: float) -> Iterator[None]:
+        """So much of the adapter [0, 1] for as long as the context lasts."""
         with ExitStack() as stack:
             for lora in self.parts.values():
-                stack.enter_context(lora.off())
+                stack.enter_context(lora.at(strength))
             yield
 
     def factors(self) -> dict[Part, dict[str, LowRank]]:

@@ -73,6 +73,11 @@ class LatentStore:
         return latents, time_ids
 
 
+def stacked_latents(pictures: Sequence[TrainingPicture]) -> Tensor:
+    """The latents of a batch, `(B, 4, h, w)`, in float32."""
+    return torch.stack([each.latents for each in pictures]).float()
+
+
 def stacked_weights(pictures: Sequence[TrainingPicture]) -> Tensor | None:
     """How much each latent of a batch counts, `(B, 1, h, w)`; None where all of all pictures count alike."""
     if all(each.weights is None for each in pictures):

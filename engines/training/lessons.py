@@ -1,47 +1,45 @@
 """What an adapter is taught at one step: the new pictures, and what the checkpoint knew before."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engines.training.adapter import AdapterInTraining
+from engines.training.before import Before, Known, Preservation, TimeIds
 from engines.training.captions import said
-from engines.training.latents import TrainingPicture, stacked_weights
-from engines.training.objective import Denoising
+from engines.training.latents import TrainingPicture, stacked_latents, stacked_weights
+from engines.training.objective import Denoising, Question
 from engines.training.processes import Processes
-from engines.training.text import FixedTexts, Texts
-from engines.training.unet import Denoiser, Told
+from engines.training.text import Texts
+from engines.training.unet import Told, told_of
 from studio.domain.training import TrainingPlan
 
 
 class Lessons:
     """Adds gradients, batch by batch. A batch depends on nothing but its `place` in the whole training, so that a
-    training that is resumed goes on as it would have. `prior` is what is to be preserved, if anything; `texts_before`
-    reads captions as the checkpoint does without the adapter."""
+    training that is resumed goes on as it would have. `before` is the checkpoint without the adapter, `texts` reads
+    captions as it is with it."""
 
     def __init__(
-        self,
-        plan: TrainingPlan,
-        denoiser: Denoiser,
-        adapter: AdapterInTraining,
-        texts: Texts,
-        texts_before: FixedTexts,
-        objective: Denoising,
-        processes: Processes,
-        *,
-        is_sdxl: bool,
+        self, plan: TrainingPlan, before: Before, texts: Texts, objective: Denoising, processes: Processes
     ) -> None:
-        self.prior: Sequence[TrainingPicture] = ()
         self._plan = plan
-        self._denoiser = denoiser
-        self._adapter = adapter
+        self._before = before
+        self._denoiser = before.denoiser
+        self._adapter = before.adapter
         self._texts = texts
-        self._texts_before = texts_before
         self._objective = objective
         self._processes = processes
-        self._is_sdxl = is_sdxl
+        self._preservation: Preservation | None = None
+
+    def preserve(self, pictures: Sequence[TrainingPicture], ahead: int) -> None:
+        """Teach beside everything else that these stay as they are; see `Preservation`."""
+        if pictures and self._plan.prior_weight:
+            self._preservation = Preservation(
+                self._plan, self._objective, self._before, self._processes, pictures, ahead
+            )
 
     def learn(
         self, pictures: Sequence[TrainingPicture], place: int, backward: Callable[[Tensor], None] = Tensor.backward
@@ -50,38 +48,56 @@ class Lessons:
         is said without it. `backward` adds those of a loss. Gives the share of the new pictures in the step's loss.
         Of both batches only this process's share is learnt from; the sum over all processes is the whole."""
         plan = self._plan
-        share, count = self._processes.share(len(pictures))
-        weights = stacked_weights(pictures)
-        new = self._objective.question(self._stacked(pictures), self._generator(place, 10_000_019), weights).part(share)
+        share, weight = self._processes.share(len(pictures))
+        generator = torch.Generator().manual_seed(plan.seed * 10_000_019 + place)
+        latents = stacked_latents(pictures).to(self._denoiser.unet.device)
+        new = self._objective.question(latents, generator, stacked_weights(pictures)).part(share)
         captions, time_ids = self._said(pictures, place)[share], [each.time_ids for each in pictures][share]
-        prior = self._prior_batch(place)
-        if not prior:
-            said_new = self._denoiser.predict(*new.asked, self.told(captions, time_ids))
-            error = count * self._objective.loss(said_new, new)
-            backward(error / plan.accumulation)
-            return float(error.detach()) / plan.accumulation
-        share, count_old = self._processes.share(len(prior))
-        old = self._objective.question(self._stacked(prior), self._generator(place, 10_000_079)).part(share)
-        prior = prior[share]
-        known, known_ids = [each.caption for each in prior], [each.time_ids for each in prior]
-        with torch.no_grad(), self._adapter.off():
-            told = self._said_to_unet(self._texts_before, known, known_ids)
-            wanted = self._denoiser.predict(*old.asked, told).float()
-        if new.noisy.shape[2:] == old.noisy.shape[2:]:  # both in one call: small ones take little longer than one alone
-            told = self.told([*captions, *known], [*time_ids, *known_ids])
-            both = (torch.cat(pair) for pair in zip(new.asked, old.asked, strict=True))
-            said_new, said_old = self._denoiser.predict(*both, told).split([len(captions), len(known)])
-        else:
-            said_new = self._denoiser.predict(*new.asked, self.told(captions, time_ids))
-            said_old = self._denoiser.predict(*old.asked, self.told(known, known_ids))
-        error = count * self._objective.loss(said_new, new)
-        change = count_old * self._objective.preservation(said_old, wanted, old)
-        backward((error + plan.prior_weight * change) / plan.accumulation)
+        strength = self._strength(place)
+        if strength < 1:
+            new = self._between(new, captions, time_ids, strength)
+        known = self._preservation and self._preservation.batch(place)
+        with self._adapter.at(strength):
+            said_new, said_known = self._answers(new, captions, time_ids, known)
+        error = weight * self._objective.loss(said_new, new)
+        total = error
+        if known and said_known is not None:
+            change = known.weight * self._objective.preservation(said_known, known.said, known.question)
+            total = error + plan.prior_weight * change
+        backward(total / plan.accumulation)
         return float(error.detach()) / plan.accumulation
 
-    def told(self, captions: Sequence[str], time_ids: Sequence[tuple[int, ...]]) -> Told:
+    def told(self, captions: Sequence[str], time_ids: TimeIds) -> Told:
         """What the UNet is told of a batch; `time_ids` are SDXL's micro-conditions."""
-        return self._said_to_unet(self._texts, captions, time_ids)
+        return told_of(self._texts.read(captions), time_ids, is_sdxl=self._before.is_sdxl)
+
+    def _answers(
+        self, new: Question, captions: Sequence[str], time_ids: TimeIds, known: Known | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is said of new pictures, and of what was known."""
+        if known is None:
+            return self._denoiser.predict(*new.asked, self.told(captions, time_ids)), None
+        if new.noisy.shape[2:] != known.question.noisy.shape[2:]:
+            said_known = self._denoiser.predict(*known.question.asked, self.told(known.captions, known.time_ids))
+            return self._denoiser.predict(*new.asked, self.told(captions, time_ids)), said_known
+        # Both in one call: small ones take little longer than one alone.
+        told = self.told([*captions, *known.captions], [*time_ids, *known.time_ids])
+        both = (torch.cat(pair) for pair in zip(new.asked, known.question.asked, strict=True))
+        said_new, said_known = self._denoiser.predict(*both, told).split([len(captions), len(known.captions)])
+        return said_new, said_known
+
+    def _strength(self, place: int) -> float:
+        """How strongly the adapter acts on a batch: with a gradual one, less than fully on every other."""
+        if not self._plan.gradual:
+            return 1.0
+        rng = np.random.default_rng([self._plan.seed, 13, place])
+        return 1.0 if rng.random() < 0.5 else float(rng.random())
+
+    def _between(self, question: Question, captions: Sequence[str], time_ids: TimeIds, strength: float) -> Question:
+        """It with an answer between that of the checkpoint and the true one. Then what the adapter says is, in the
+        mean, in proportion to its strength, as in Concept Sliders (Gandikota et al., 2023, arXiv:2311.12092)."""
+        was = self._before.says(question.asked, captions, time_ids)
+        return replace(question, wanted=was.lerp(question.wanted, strength))
 
     def _said(self, pictures: Sequence[TrainingPicture], place: int) -> list[str]:
         plan, rng = self._plan, np.random.default_rng([self._plan.seed, 9, place])
@@ -89,20 +105,3 @@ class Lessons:
             said(each.caption, plan.trigger, dropout=plan.caption_dropout, shuffle=plan.shuffle_tags, rng=rng)
             for each in pictures
         ]
-
-    def _prior_batch(self, place: int) -> list[TrainingPicture]:
-        if not self.prior or not self._plan.prior_weight:
-            return []
-        rng = np.random.default_rng([self._plan.seed, 11, place])
-        return [self.prior[int(index)] for index in rng.integers(len(self.prior), size=self._plan.batch_size)]
-
-    def _generator(self, place: int, stride: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self._plan.seed * stride + place)
-
-    def _stacked(self, pictures: Sequence[TrainingPicture]) -> Tensor:
-        return torch.stack([each.latents for each in pictures]).float().to(self._denoiser.unet.device)
-
-    def _said_to_unet(self, texts: Texts, captions: Sequence[str], time_ids: Sequence[tuple[int, ...]]) -> Told:
-        prompt = texts.read(captions)
-        rows = torch.tensor(time_ids, dtype=torch.float32, device=prompt.embeds.device) if self._is_sdxl else None
-        return Told(prompt=prompt, negative=prompt, time_ids=rows)

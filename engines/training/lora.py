@@ -51,7 +51,7 @@ class TrainableLora(nn.Module):
         decompose: bool = False,
     ) -> None:
         super().__init__()
-        self.is_on = True
+        self._strength = 1.0
         self.alpha = alpha
         self._paths = paths
         kind = _Decomposed if decompose else _Change
@@ -64,11 +64,18 @@ class TrainableLora(nn.Module):
     @contextmanager
     def off(self) -> Iterator[None]:
         """The network as it was, for as long as the context lasts."""
-        was, self.is_on = self.is_on, False
+        with self.at(0.0):
+            yield
+
+    @contextmanager
+    def at(self, strength: float) -> Iterator[None]:
+        """So much of the changes [0, 1] for as long as the context lasts, as a scale takes it when pictures are
+        drawn."""
+        was, self._strength = self._strength, strength
         try:
             yield
         finally:
-            self.is_on = was
+            self._strength = was
 
     def detach(self) -> None:
         """Leave the network for good."""
@@ -89,7 +96,9 @@ class TrainableLora(nn.Module):
 
     def _adding(self, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return output + layer(inputs[0], output).to(output.dtype) if self.is_on else output
+            if not self._strength:
+                return output
+            return output + layer(inputs[0], output, self._strength).to(output.dtype)
 
         return add
 
@@ -101,7 +110,7 @@ class _Change(nn.Module):
         super().__init__()
         weight = module.weight
         rank = min(rank, len(weight), int(weight.shape[1]))
-        self._strength = alpha / rank
+        self._scale = alpha / rank
         self._dropout = dropout
         self._module = [module]  # in a list, lest its weights count as this module's
         kernel = weight.shape[2:]
@@ -112,20 +121,21 @@ class _Change(nn.Module):
         """The lengths that a DoRA gives to outputs; None for a plain change."""
         return None
 
-    def forward(self, hidden: Tensor, output: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, output: Tensor, strength: float = 1.0) -> Tensor:
         """What is added to the module's `output` for `hidden`."""
-        return self._low_rank(hidden)
+        return self._low_rank(hidden, strength)
 
-    def _low_rank(self, hidden: Tensor) -> Tensor:
+    def _low_rank(self, hidden: Tensor, strength: float) -> Tensor:
         (module,) = self._module
+        scale = self._scale * strength
         if not torch.is_autocast_enabled(hidden.device.type):
             hidden = hidden.to(self.down.dtype)
         if self._dropout and torch.is_grad_enabled():  # what is drawn and measured is the whole adapter
             hidden = F.dropout(hidden, self._dropout)
         if isinstance(module, nn.Linear):
-            return F.linear(F.linear(hidden, self.down), self.up) * self._strength
+            return F.linear(F.linear(hidden, self.down), self.up) * scale
         narrow = F.conv2d(hidden, self.down, None, module.stride, module.padding, module.dilation, module.groups)
-        return F.conv2d(narrow, self.up) * self._strength
+        return F.conv2d(narrow, self.up) * scale
 
 
 class _Decomposed(_Change):
@@ -143,21 +153,21 @@ class _Decomposed(_Change):
         lengths = (self._lengths + self.longer).detach()
         return lengths.view(-1, *(1 for _ in self.down.shape[1:]))
 
-    def forward(self, hidden: Tensor, output: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, output: Tensor, strength: float = 1.0) -> Tensor:
         (module,) = self._module
-        ratio = (self._lengths + self.longer) / self._lengths_now()
+        ratio = (self._lengths + self.longer) / self._lengths_now(strength)
         if isinstance(module, nn.Conv2d):
             ratio = ratio.view(-1, 1, 1)
         plain = output if module.bias is None else output - module.bias.view(ratio.shape)
-        change = self._low_rank(hidden)
+        change = self._low_rank(hidden, strength)
         return change + (ratio - 1) * (plain + change)  # = ratio · (plain + change) - plain, and 0 to the bit at first
 
     @torch.no_grad()
-    def _lengths_now(self) -> Tensor:
+    def _lengths_now(self, strength: float = 1.0) -> Tensor:
         """‖W + ΔW‖, (out,), in float32. No gradient goes through it (§4.3 of the paper): half of the memory, and no
         worse."""
         (module,) = self._module
         weight = module.weight.float().flatten(1)
         with torch.autocast(weight.device.type, enabled=False):
-            changed = torch.addmm(weight, self.up.flatten(1), self.down.flatten(1), alpha=self._strength)
+            changed = torch.addmm(weight, self.up.flatten(1), self.down.flatten(1), alpha=self._scale * strength)
         return changed.norm(dim=1).clamp_min(_LEAST_LENGTH)

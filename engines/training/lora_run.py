@@ -11,6 +11,7 @@ from PIL import Image
 
 from engines.loading import Loaded
 from engines.training.adapter import AdapterInTraining
+from engines.training.before import Before
 from engines.training.best import Best
 from engines.training.captions import with_trigger
 from engines.training.checkpoints import Checkpoints
@@ -89,10 +90,8 @@ class LoraTraining:
             snr_gamma=plan.snr_gamma,
             noise_offset=plan.noise_offset,
         )
-        self._lessons = Lessons(
-            plan, self._denoiser, self._adapter, self._texts, fixed, self._objective, self._processes,
-            is_sdxl=self._is_sdxl,
-        )  # fmt: skip
+        before = Before(denoiser=self._denoiser, adapter=self._adapter, texts=fixed, is_sdxl=self._is_sdxl)
+        self._lessons = Lessons(plan, before, self._texts, self._objective, self._processes)
         step = _POCKET_BUCKET_STEP if loaded.checkpoint.is_pocket else _BUCKET_STEP
         least, most = max(step, plan.size // 2 // step * step), 2 * plan.size // step * step
         self._buckets = make_buckets(max_area=plan.size**2, min_side=least, max_side=most, step=step)
@@ -122,7 +121,7 @@ class LoraTraining:
         self._refuse_small_batch()
         with self._processes.first_before_others():
             learnt, held_out = self._gathered()
-            self._lessons.prior = self._prior_set()
+            self._preserve()
         look = self._looker(learnt, held_out)
         trainee = self._trainee()
         trainee.resume()
@@ -193,11 +192,11 @@ class LoraTraining:
             parts[index in held_out].append(picture)
         return parts
 
-    def _prior_set(self) -> list[TrainingPicture]:
-        """What the checkpoint draws of what it knew, where that is to be preserved."""
+    def _preserve(self) -> None:
+        """Draw of what the checkpoint knew, where that is to be preserved."""
         prompts = prior_prompts(self._plan.num_prior, self._plan.prior_prompts)
         with self._adapter.off():
-            return prior_pictures(
+            pictures = prior_pictures(
                 self._sampler,
                 prompts,
                 self._cache / "prior",
@@ -205,6 +204,8 @@ class LoraTraining:
                 self._control.check,
                 self._tell_prepared,
             )
+        # As many rows as a guided call for samples has.
+        self._lessons.preserve(pictures, ahead=max(1, 2 * self._sampler.at_once // self._plan.batch_size))
 
     def _tell_prepared(self, done: int, total: int) -> None:
         self._control.tell(Preparing(done=done, total=total))

@@ -7,6 +7,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 
 from engines.training.processes import Processes
+from engines.training.reach import TEXT_PARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,11 @@ def prepare_for_training(pipeline: Any, *, is_pocket: bool, is_checkpointed: boo
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     unet = pipeline.unet
-    if is_pocket:
-        unet.set_attn_processor(AttnProcessor())  # on a CPU the backward of fused attention takes 0.4 of a step
+    if is_pocket:  # on a CPU the backward of fused attention takes more than half of a step
+        unet.set_attn_processor(AttnProcessor())
+        for part in TEXT_PARTS:
+            if (encoder := getattr(pipeline, part, None)) is not None:
+                encoder.set_attn_implementation("eager")
     if is_checkpointed:
         unet.enable_gradient_checkpointing()
         unet.train()  # what diffusers asks for it; there is no dropout in it

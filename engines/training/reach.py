@@ -7,12 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from engines.places import WEIGHTS_SUFFIX
+from studio.domain.adapter import Part
 from studio.domain.distillation import Reach
 from studio.domain.tensors import read_header
 
 _ATTENTION = r".*\.attn\d\.(to_[qkv]|to_out\.0)"
 _FEED_FORWARD = r".*\.ff\.net\.(0\.proj|2)|.*\.(proj_in|proj_out)"
 _REST = r".*\.(conv1|conv2|conv_shortcut|time_emb_proj|conv)"
+TEXT_PARTS: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
+"""The parts of a pipeline that read prompts, as far as it has them."""
 REACHES: Mapping[Reach, re.Pattern[str]] = {
     "attention": re.compile(_ATTENTION),
     "attention_and_feed_forward": re.compile(f"{_ATTENTION}|{_FEED_FORWARD}"),

@@ -1,5 +1,6 @@
 """A checkpoint's UNet as trainings call it, and what it is told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -46,6 +47,12 @@ class Denoiser:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.unet.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def told_of(prompt: Conditioning, time_ids: Sequence[tuple[int, ...]], *, is_sdxl: bool) -> Told:
+    """What a UNet is told of prompts where nothing is guided; `time_ids`, one of each, count for SDXL alone."""
+    rows = torch.tensor(time_ids, dtype=torch.float32, device=prompt.embeds.device) if is_sdxl else None
+    return Told(prompt=prompt, negative=prompt, time_ids=rows)
 
 
 def whole_picture(size: int, count: int, is_sdxl: bool) -> Tensor | None:

@@ -69,6 +69,7 @@ def add_train(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
         more: dict[str, Any] = {"action": "append"} if field in _LISTS else {"type": kind}
         parser.add_argument(name, dest=field, metavar=metavar, help=_help(field, catalogue), **more, **given)
     parser.add_argument("--dora", dest="decompose", action="store_true", help=_help("decompose", catalogue), **given)
+    parser.add_argument("--gradual", action=argparse.BooleanOptionalAction, help=_help("gradual", catalogue), **given)
     parser.add_argument("--masked", action="store_true", help=_help("masked", catalogue), **given)
     parser.add_argument(
         "--shuffle-tags", action="store_true", help="captions are tags: in another order each time", **given

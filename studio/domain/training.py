@@ -96,6 +96,14 @@ Decompose = Annotated[
         "longer, and such an adapter cannot be merged.",
     ),
 ]
+Gradual = Annotated[
+    bool,
+    Field(
+        title="Half the scale, half of it — gradual",
+        description="Every other step learns at part of the strength to do part of it, so that the adapter's scale "
+        "turns it up and down evenly. Such a step takes a quarter longer.",
+    ),
+]
 LearningRate = Annotated[
     float,
     Field(gt=0, le=1.0, title="How fast it learns — learning rate", description="Too fast, and pictures fall apart."),
@@ -230,6 +238,7 @@ class TrainingRequest(_Frozen):
     alpha: Alpha | None = None
     dropout: Dropout = 0.0
     decompose: Decompose = False
+    gradual: Gradual | None = None
     reach: Reach | None = None
     learning_rate: LearningRate | None = None
     text_learning_rate: TextLearningRate | None = None
@@ -272,6 +281,7 @@ class TrainingPlan(_Frozen):
     alpha: Alpha
     dropout: Dropout
     decompose: Decompose = False
+    gradual: Gradual = False
     reach: Reach
     learning_rate: LearningRate
     text_learning_rate: TextLearningRate

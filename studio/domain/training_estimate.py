@@ -182,11 +182,13 @@ def training_disk(
     """What a run of `plan` writes: an adapter of so many `values`, captions that take `text_bytes` each once they are
     read."""
     latent = 2 * _LATENT_CHANNELS * (plan.size // _CELL_PX) ** 2
-    texts = plan.num_pictures + plan.num_prior + len(plan.sample_prompts) + 1
+    captions = plan.num_pictures + 1
     if plan.shuffle_tags:  # each order of tags is another text
-        texts += plan.num_steps * plan.batch_size * plan.accumulation
-    if plan.text_learning_rate:  # only what the checkpoint reads without the adapter is kept
-        texts = plan.num_prior
+        captions += plan.num_steps * plan.batch_size * plan.accumulation
+    if not plan.text_learning_rate:
+        texts = captions + plan.num_prior + len(plan.sample_prompts)
+    else:  # only what the checkpoint reads without the adapter is kept
+        texts = plan.num_prior + (captions if plan.gradual else 0)
     cache = plan.num_pictures * (latent + _FILE_BYTES) + plan.num_prior * latent + texts * (text_bytes + _FILE_BYTES)
     # What is written anew lies beside the old one until it is whole.
     states = values * (2 * (_STATE_BYTES + _BEST_BYTES) + 2 * _EXPORT_BYTES)

@@ -38,6 +38,7 @@ def usual_training(
         "text_learning_rate": 0.0,
         "schedule": "constant" if preset == "fast" else "cosine",
         "rank": _RANKS[preset],
+        "gradual": False,
         "prior_weight": 1.0,
     }
     pocket = {
@@ -49,6 +50,7 @@ def usual_training(
         "text_learning_rate": 0.0 if is_style else 1e-3,
         "schedule": "cosine",
         "rank": 16 if is_style else 32,
+        "gradual": is_style,
         "prior_weight": 0.5,
     }
     return {

@@ -264,7 +264,8 @@ def test_only_what_masks_show_is_learnt(studio: Services, tmp_path: Path) -> Non
     run = ended(studio, quick("Half", folder=str(tmp_path / "copy"), **alone))
     assert run.is_done and run.plan.num_pictures == 16
     (kept,) = (torch.load(path, weights_only=True) for path in cached(studio, "masks"))
-    assert kept.shape == (1, 16, 16) and not kept[..., :8].any() and kept[..., 8:].all()
+    assert kept.shape == (1, 16, 16)
+    assert kept[..., :8].max() < 0.05 and kept[..., 8:].min() > 0.95  # the edge is smoothed where pictures are shrunk
 
 
 def test_what_a_large_model_knew_is_preserved_only_where_somebody_says_what(catalogue: Catalogue) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from engines.base import Engine
@@ -70,7 +69,8 @@ def is_same(run: Run[TrainingPlan], alone: Run[TrainingPlan]) -> None:
         got, expected = load_file(run.folder / name), load_file(alone.folder / name)
         assert got.keys() == expected.keys()
         for key, tensor in expected.items():
-            torch.testing.assert_close(got[key], tensor, rtol=0, atol=2e-3 * float(tensor.abs().max()))
+            # Not each number: AdamW moves one whose gradient is nearly nothing as far as any other.
+            assert float((got[key] - tensor).norm()) <= 1e-2 * float(tensor.norm()), key
 
 
 def test_two_processes_of_the_studio_learn_what_one_learns(two: Services, alone: Run[TrainingPlan]) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from engines.training.adapter import AdapterInTraining
+from engines.training.before import Before
 from engines.training.diffusion import NoiseSchedule
 from engines.training.encoding import cut, opened_upright
 from engines.training.latents import TrainingPicture, stacked_weights
@@ -87,7 +88,8 @@ def test_a_lesson_counts_what_is_shown(tmp_path: Path) -> None:
     texts = FixedTexts(pipeline, tmp_path, "pocket")
     denoiser = Denoiser(unet=pipeline.unet, prediction_type="epsilon")
     teach = Denoising(schedule=schedule, prediction_type="epsilon")
-    lessons = Lessons(plan, denoiser, adapter, texts, texts, teach, Processes(), is_sdxl=False)
+    before = Before(denoiser=denoiser, adapter=adapter, texts=texts, is_sdxl=False)
+    lessons = Lessons(plan, before, texts, teach, Processes())
     latents = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(8)).half()
     left = torch.cat([torch.ones(1, 16, 8), torch.zeros(1, 16, 8)], dim=2)
     losses = []
