@@ -13,7 +13,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from studio.domain.errors import NotFound
-from studio.domain.run_events import Looked, RunEvent, Settled, Trained, event_of
+from studio.domain.run_events import Looked, RunEvent, Settled, Trained, best_look, event_of
 from studio.domain.run_files import CHECKPOINTS, EVENTS, EXPORTS, PLAN, RECORD, SAMPLES, checkpoint_step, is_sample
 from studio.files import atomic_write, storage_errors
 
@@ -103,8 +103,8 @@ class Run(Generic[PlanT]):
 
     @property
     def best(self) -> Looked | None:
-        """The best look, the first of equals; the untrained model's does not count."""
-        return max((look for look in self.looked if look.step), key=lambda look: look.rank, default=None)
+        """See `best_look`."""
+        return best_look(self.looked)
 
     def sample(self, name: str) -> Path | None:
         """The sample of that name (see `studio.domain.run_files`), where there is one."""

@@ -15,14 +15,16 @@ from studio.domain.training import TrainingPlan
 
 class AdapterInTraining:
     """The changes of a plan beside the parts of `pipeline`: those of its UNet, and of its text encoders where they
-    learn, too."""
+    learn, too. `is_small`: its layers are, see `TrainableLora`."""
 
-    def __init__(self, pipeline: Any, plan: TrainingPlan) -> None:
-        self.parts: dict[Part, TrainableLora] = {"unet": _new(pipeline.unet, reached(pipeline.unet, plan.reach), plan)}
+    def __init__(self, pipeline: Any, plan: TrainingPlan, *, is_small: bool = False) -> None:
+        self._is_small = is_small
+        unet = pipeline.unet
+        self.parts: dict[Part, TrainableLora] = {"unet": self._new(unet, reached(unet, plan.reach), plan)}
         if plan.text_learning_rate:
             for part in TEXT_PARTS:
                 if (encoder := getattr(pipeline, part, None)) is not None:
-                    self.parts[part] = _new(encoder, reached_text(encoder), plan)
+                    self.parts[part] = self._new(encoder, reached_text(encoder), plan)
         self._rates = {part: plan.learning_rate if part == "unet" else plan.text_learning_rate for part in self.parts}
 
     @property
@@ -69,6 +71,8 @@ class AdapterInTraining:
         for lora in self.parts.values():
             lora.detach()
 
-
-def _new(root: nn.Module, paths: tuple[str, ...], plan: TrainingPlan) -> TrainableLora:
-    return TrainableLora(root, paths, plan.rank, plan.alpha, plan.dropout, decompose=plan.decompose)
+    def _new(self, root: nn.Module, paths: tuple[str, ...], plan: TrainingPlan) -> TrainableLora:
+        return TrainableLora(
+            root, paths, plan.rank, plan.alpha, plan.dropout,
+            decompose=plan.decompose, in_weights=self._is_small and not plan.dropout,
+        )  # fmt: skip

@@ -17,12 +17,17 @@ class Best:
         self._path = folder / "best.pt"
         kept = self._read()
         self.look: Looked | None = None if kept is None else Looked(**kept["look"])
+        self.peak: Looked | None = None if kept is None else Looked(**kept.get("peak", kept["look"]))
+        """The look that measured best, which may be luck."""
 
     def offer(self, look: Looked, factors: Callable[[], dict[str, Any]]) -> None:
-        """Keep it if it is the best so far; the untrained model's counts as none."""
-        if self.look is None or look.rank > self.look.rank or self.look.step == 0:
-            self.look = look
-            save_whole({"look": look.model_dump(), "factors": factors()}, self._path)
+        """Keep it if it is the best so far, see `best_look`; the untrained model's counts as none."""
+        if self.peak is None or look.rank > self.peak.rank or self.peak.step == 0:
+            self.peak = look
+        elif not look.is_as_good_as(self.peak):
+            return
+        self.look = look
+        save_whole({"look": look.model_dump(), "peak": self.peak.model_dump(), "factors": factors()}, self._path)
 
     def factors(self) -> dict[str, Any] | None:
         """The adapter of the best look; None while nothing is trained."""

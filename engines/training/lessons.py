@@ -94,10 +94,11 @@ class Lessons:
         return 1.0 if rng.random() < 0.5 else float(rng.random())
 
     def _between(self, question: Question, captions: Sequence[str], time_ids: TimeIds, strength: float) -> Question:
-        """It with an answer between that of the checkpoint and the true one. Then what the adapter says is, in the
-        mean, in proportion to its strength, as in Concept Sliders (Gandikota et al., 2023, arXiv:2311.12092)."""
+        """It with an answer between that of the checkpoint and the true one, as sliders of a concept have it (Gandikota
+        et al., 2023, arXiv:2311.12092). A mean of scores is a product of densities, p^(1-w) · q^w, in which what p
+        hardly ever draws shows only as w nears 1; so w rises fast with the strength."""
         was = self._before.says(question.asked, captions, time_ids)
-        return replace(question, wanted=was.lerp(question.wanted, strength))
+        return replace(question, wanted=was.lerp(question.wanted, 1 - (1 - strength) ** 3))
 
     def _said(self, pictures: Sequence[TrainingPicture], place: int) -> list[str]:
         plan, rng = self._plan, np.random.default_rng([self._plan.seed, 9, place])

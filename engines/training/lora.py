@@ -1,6 +1,8 @@
 """Low-rank changes in training: y = W·x + alpha/rank · up(down(x)) (Hu et al., 2021, arXiv:2106.09685).
 
-They stand beside the modules that they change, so the network without them is a switch away, to the bit.
+They stand beside the modules that they change, so the network without them is a switch away, to the bit. Where layers
+are small and what goes through them is large, it is faster to add them to the weights, W + alpha/rank · up · down, at
+each call.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +40,8 @@ class TrainableLora(nn.Module):
     """Low-rank changes of the layers at `paths` of `root`, in float32 whatever the layers are in. They change nothing
     until they are trained (`up` begins as zeros), and are taken off again by `detach`. A layer narrower than `rank`
     gets one of its own width. `dropout` of what goes in is left out, at random, while there are gradients. With
-    `decompose` each is a DoRA, whose outputs have lengths of their own."""
+    `decompose` each is a DoRA, whose outputs have lengths of their own. `in_weights` adds them to the weights, which
+    takes a copy and a gradient of each; not with dropout."""
 
     def __init__(
         self,
@@ -49,16 +52,19 @@ class TrainableLora(nn.Module):
         dropout: float = 0.0,
         *,
         decompose: bool = False,
+        in_weights: bool = False,
     ) -> None:
+        if in_weights and dropout:
+            raise ValueError("what is added to weights cannot leave out part of what goes in")
         super().__init__()
         self._strength = 1.0
         self.alpha = alpha
         self._paths = paths
         kind = _Decomposed if decompose else _Change
         self._layers = nn.ModuleList(kind(root.get_submodule(path), rank, alpha, dropout) for path in paths)
-        self._handles = [
-            root.get_submodule(path).register_forward_hook(self._adding(layer))
-            for path, layer in zip(paths, self._layers, strict=True)
+        attach = self._replace if in_weights else self._hook
+        self._detachers = [
+            attach(root.get_submodule(path), layer) for path, layer in zip(paths, self._layers, strict=True)
         ]
 
     @contextmanager
@@ -79,8 +85,9 @@ class TrainableLora(nn.Module):
 
     def detach(self) -> None:
         """Leave the network for good."""
-        for handle in self._handles:
-            handle.remove()
+        for detach in self._detachers:
+            detach()
+        self._detachers.clear()
 
     def factors(self) -> dict[str, LowRank]:
         """What was learnt, by path; copies."""
@@ -94,13 +101,30 @@ class TrainableLora(nn.Module):
             for path, layer in zip(self._paths, self._layers, strict=True)
         }
 
-    def _adding(self, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def _hook(self, module: nn.Module, layer: nn.Module) -> Callable[[], None]:
+        """Add what `layer` says to what `module` does; gives what undoes that."""
+
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             if not self._strength:
                 return output
             return output + layer(inputs[0], output, self._strength).to(output.dtype)
 
-        return add
+        return module.register_forward_hook(add).remove
+
+    def _replace(self, module: nn.Module, layer: "_Change") -> Callable[[], None]:
+        """Have `module` compute with changed weights; gives what undoes that."""
+        plain = module.forward
+
+        def forward(hidden: Tensor) -> Tensor:
+            if not self._strength:
+                return plain(hidden)
+            weight = layer.weight(self._strength).to(module.weight.dtype)
+            if isinstance(module, nn.Linear):
+                return F.linear(hidden, weight, module.bias)
+            return F.conv2d(hidden, weight, module.bias, module.stride, module.padding, module.dilation, module.groups)
+
+        module.forward = forward
+        return lambda: delattr(module, "forward")
 
 
 class _Change(nn.Module):
@@ -124,6 +148,14 @@ class _Change(nn.Module):
     def forward(self, hidden: Tensor, output: Tensor, strength: float = 1.0) -> Tensor:
         """What is added to the module's `output` for `hidden`."""
         return self._low_rank(hidden, strength)
+
+    def weight(self, strength: float = 1.0) -> Tensor:
+        """The module's weight as it is changed, in float32."""
+        (module,) = self._module
+        with torch.autocast(module.weight.device.type, enabled=False):
+            weight = module.weight.float().flatten(1)
+            changed = torch.addmm(weight, self.up.flatten(1), self.down.flatten(1), alpha=self._scale * strength)
+        return changed.view(module.weight.shape)
 
     def _low_rank(self, hidden: Tensor, strength: float) -> Tensor:
         (module,) = self._module
@@ -162,12 +194,14 @@ class _Decomposed(_Change):
         change = self._low_rank(hidden, strength)
         return change + (ratio - 1) * (plain + change)  # = ratio · (plain + change) - plain, and 0 to the bit at first
 
+    def weight(self, strength: float = 1.0) -> Tensor:
+        changed = super().weight(strength)
+        lengths = changed.detach().flatten(1).norm(dim=1).clamp_min(_LEAST_LENGTH)
+        ratio = (self._lengths + self.longer) / lengths
+        return changed * ratio.view(-1, *(1 for _ in changed.shape[1:]))
+
     @torch.no_grad()
     def _lengths_now(self, strength: float = 1.0) -> Tensor:
         """‖W + ΔW‖, (out,), in float32. No gradient goes through it (§4.3 of the paper): half of the memory, and no
         worse."""
-        (module,) = self._module
-        weight = module.weight.float().flatten(1)
-        with torch.autocast(weight.device.type, enabled=False):
-            changed = torch.addmm(weight, self.up.flatten(1), self.down.flatten(1), alpha=self._scale * strength)
-        return changed.norm(dim=1).clamp_min(_LEAST_LENGTH)
+        return super().weight(strength).flatten(1).norm(dim=1).clamp_min(_LEAST_LENGTH)

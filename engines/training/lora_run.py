@@ -80,7 +80,7 @@ class LoraTraining:
             self._pipeline, is_pocket=loaded.checkpoint.is_pocket, is_checkpointed=compute.is_checkpointed
         )
         torch.manual_seed(plan.seed)
-        self._adapter = AdapterInTraining(self._pipeline, plan)
+        self._adapter = AdapterInTraining(self._pipeline, plan, is_small=loaded.checkpoint.is_pocket)
         self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=compute.dtype)
         fixed = FixedTexts(self._pipeline, cache / "texts", loaded.sha256)
         self._texts: Texts = LearningTexts(self._pipeline, compute.dtype) if self._adapter.changes_text else fixed
@@ -331,8 +331,8 @@ class LoraTraining:
         return step % self._plan.look_every == 0 or step == self._plan.num_steps
 
     def _is_settled(self, step: int) -> bool:
-        """Whether the best look is so many looks old that nothing better is to be expected."""
-        patience, best = self._plan.patience, self._best.look
+        """Whether the look that measured best is so many looks old that nothing better is to be expected."""
+        patience, best = self._plan.patience, self._best.peak
         return bool(
             self._processes.is_first and patience and best and step - best.step >= patience * self._plan.look_every
         )

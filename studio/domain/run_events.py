@@ -1,5 +1,7 @@
 """What a training run tells while it goes on: lines of JSON, in its folder and between its process and the studio."""
 
+import math
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -56,6 +58,15 @@ class Looked(_Line):
         error = self.distance if self.validation is None else self.validation
         return (float(self.right or 0), float(self.step) if error is None else -error)
 
+    def is_as_good_as(self, peak: "Looked") -> bool:
+        """Whether this look, a later one, is no worse than `peak` but for luck: within a standard error of what that
+        draws right (Breiman et al., 1984, the one-standard-error rule). Of a few pictures one more is luck, and what
+        has learnt longer is steadier."""
+        if self.right is None or peak.right is None or not self.checked or self.checked != peak.checked:
+            return False
+        share = peak.right / peak.checked
+        return self.right >= peak.right - math.sqrt(peak.checked * share * (1 - share))
+
     @property
     def words(self) -> str:
         """The measures in words."""
@@ -66,6 +77,20 @@ class Looked(_Line):
         parts = [] if self.right is None else [f"{self.right} of {self.checked} drawn right"]
         parts += [] if self.validation is None else [f"validation loss {self.validation:.4f}"]
         return ", ".join(parts) or "nothing measured"
+
+
+def best_look(looks: Iterable[Looked]) -> Looked | None:
+    """The best, as a run keeps it: where pictures were judged, the latest that is as good as any. None of none; the
+    untrained model's does not count."""
+    best = peak = None
+    for look in looks:
+        if not look.step:
+            continue
+        if peak is None or look.rank > peak.rank:
+            best = peak = look
+        elif look.is_as_good_as(peak):
+            best = look
+    return best
 
 
 class Settled(_Line):

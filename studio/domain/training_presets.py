@@ -16,7 +16,7 @@ _LARGE_STEPS: Mapping[PresetId, tuple[int, int, int]] = {
     "high_quality": (150, 800, 4000),
 }
 """Steps for each picture, at least, at most."""
-_POCKET_STEPS: Mapping[PresetId, int] = {"fast": 400, "balanced": 1200, "high_quality": 3000}
+_POCKET_STEPS: Mapping[PresetId, int] = {"fast": 250, "balanced": 700, "high_quality": 1600}
 _POCKET_STYLE_STEPS: Mapping[PresetId, int] = {"fast": 400, "balanced": 1000, "high_quality": 2000}
 POCKET_PRIOR, LARGE_PRIOR = 400, 200
 """Pictures of what it knew, where they are wanted and nobody says how many."""
@@ -43,11 +43,11 @@ def usual_training(
     }
     pocket = {
         "num_steps": (_POCKET_STYLE_STEPS if is_style else _POCKET_STEPS)[preset],
-        "batch_size": 4,
+        "batch_size": 4 if is_style else 8,
         "accumulation": 1,
         "reach": "all",
-        "learning_rate": 2e-3,
-        "text_learning_rate": 0.0 if is_style else 1e-3,
+        "learning_rate": 2e-3 if is_style else 2.5e-3,
+        "text_learning_rate": 0.0 if is_style else 1.25e-3,
         "schedule": "cosine",
         "rank": 16 if is_style else 32,
         "gradual": is_style,

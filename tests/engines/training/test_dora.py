@@ -54,9 +54,10 @@ def test_it_changes_nothing_until_it_is_trained_and_nothing_while_it_is_off() ->
     assert torch.equal(network(PICTURE), before)
 
 
-def test_peft_computes_the_same_and_teaches_it_the_same() -> None:
+@pytest.mark.parametrize("in_weights", [False, True], ids=["beside", "in weights"])
+def test_peft_computes_the_same_and_teaches_it_the_same(in_weights: bool) -> None:
     network = small()
-    lora = TrainableLora(network, PATHS, 3, 6.0, decompose=True)
+    lora = TrainableLora(network, PATHS, 3, 6.0, decompose=True, in_weights=in_weights)
     stirred(lora)
     said = network(PICTURE)
     said.square().mean().backward()

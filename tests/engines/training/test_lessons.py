@@ -68,7 +68,8 @@ def test_part_of_a_gradual_adapter_is_taught_to_do_that_part(tmp_path: Path) -> 
                 was = taught.denoiser.predict(*asked.asked, told)
             with taught.adapter.at(strength):
                 said = taught.denoiser.predict(*asked.asked, told)
-        wanted = (1 - strength) * was + strength * asked.wanted
+        was_share = (1 - strength) ** 3
+        wanted = was_share * was + (1 - was_share) * asked.wanted
         weights = taught.objective.schedule.snr_weights("epsilon", 5.0)[asked.timesteps]
         expected = ((said - wanted).square().flatten(1).mean(dim=1) * weights).mean()
         assert taught.lessons.learn(batch, place) == pytest.approx(float(expected), rel=1e-4)

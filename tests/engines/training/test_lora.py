@@ -52,6 +52,32 @@ def test_it_changes_nothing_until_it_is_trained_and_nothing_while_it_is_off() ->
     assert torch.equal(output(), before)
 
 
+@pytest.mark.parametrize("strength", [0.4, 1.0])
+def test_added_to_weights_it_says_and_learns_the_same(strength: float) -> None:
+    UNET.requires_grad_(False)
+    before, beside = output(), trained()
+    beside.zero_grad()
+    with beside.at(strength):
+        expected = output()
+        expected.square().mean().backward()
+    beside.detach()
+    within = TrainableLora(UNET, reached(UNET, "all"), 4, 2.0, in_weights=True)
+    within.load_state_dict(beside.state_dict())
+    try:
+        with within.at(strength):
+            told = output()
+            told.square().mean().backward()
+        with within.off():
+            assert torch.equal(output(), before)
+    finally:
+        within.detach()
+    torch.testing.assert_close(told, expected, atol=1e-5, rtol=1e-4)
+    assert torch.equal(output(), before)
+    for one, other in zip(beside.parameters(), within.parameters(), strict=True):
+        assert other.grad is not None
+        torch.testing.assert_close(other.grad, one.grad, atol=1e-6, rtol=1e-3)
+
+
 def test_only_its_own_factors_are_trained() -> None:
     UNET.requires_grad_(False)
     lora = trained()
