@@ -11,10 +11,14 @@ from torch import Tensor
 from engines.training.adapter import AdapterInTraining
 from engines.training.latents import TrainingPicture, stacked_latents
 from engines.training.objective import Denoising, Question
+from engines.training.prior import other_prompt
 from engines.training.processes import Processes
-from engines.training.text import FixedTexts
+from engines.training.text import Texts
 from engines.training.unet import Denoiser, told_of
 from studio.domain.training import TrainingPlan
+
+_WITHOUT_WORDS = 0.1
+"""Of what is to stay: guidance leads away from what is drawn without words, so that must not move either."""
 
 TimeIds = Sequence[tuple[int, ...]]
 """SDXL's micro-conditions of a batch."""
@@ -26,7 +30,7 @@ class Before:
 
     denoiser: Denoiser
     adapter: AdapterInTraining
-    texts: FixedTexts
+    texts: Texts
     is_sdxl: bool
 
     @torch.no_grad()
@@ -51,6 +55,9 @@ class Known:
 
 class Preservation:
     """Batches of `pictures` that the checkpoint made itself, all of one size. A batch depends on nothing but its place.
+
+    For the checkpoint itself says what is wanted, any words will do: the noisier a picture is, the more often it is
+    asked for with those of another prompt, so that more stays than what those few pictures show.
 
     What was said before is found out for `ahead` batches together: for small models a few rows take nearly as long as
     many. Those are the same batches wherever a training is gone on with, so every number is the same, too.
@@ -87,7 +94,7 @@ class Preservation:
         batches = [self._drawn(place)[share] for place in places]
         questions = [self._asked(place).part(share) for place in places]
         noisy, timesteps = (torch.cat(part) for part in zip(*(each.asked for each in questions), strict=True))
-        captions = [[picture.caption for picture in batch] for batch in batches]
+        captions = [self._words(place)[share] for place in places]
         time_ids = [[picture.time_ids for picture in batch] for batch in batches]
         said = self._before.says((noisy, timesteps), list(chain(*captions)), list(chain(*time_ids)))
         parts = zip(questions, captions, time_ids, said.chunk(len(places)), strict=True)
@@ -100,6 +107,17 @@ class Preservation:
         generator = torch.Generator().manual_seed(self._plan.seed * 10_000_079 + place)
         latents = stacked_latents(self._drawn(place)).to(self._before.denoiser.unet.device)
         return self._objective.question(latents, generator)
+
+    def _words(self, place: int) -> list[str]:
+        """What the pictures of a batch are asked for with."""
+        rng = np.random.default_rng([self._plan.seed, 15, place])
+        noisiness = self._asked(place).timesteps.cpu().numpy() / len(self._objective.schedule)
+        words = []
+        for picture, share in zip(self._drawn(place), noisiness, strict=True):
+            is_silent, is_other = rng.random() < _WITHOUT_WORDS, rng.random() < share
+            other = other_prompt(self._plan.prior_prompts, rng)
+            words.append("" if is_silent else other if is_other else picture.caption)
+        return words
 
     def _drawn(self, place: int) -> list[TrainingPicture]:
         rng = np.random.default_rng([self._plan.seed, 11, place])

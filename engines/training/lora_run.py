@@ -48,6 +48,8 @@ _EMA = 0.99
 _SAVE_EVERY_S = 60.0
 _BUCKET_STEP, _POCKET_BUCKET_STEP = 64, 32
 """Pixels: what the UNet's halvings can share out, and as kohya's scripts take them."""
+_LEAST_PROBES, _STEPS_A_PROBE = 4, 5
+"""A picture to be judged takes about as long as a step."""
 _NO_OP_STEPS = 10
 """After so many, an adapter that changes nothing never will."""
 
@@ -82,8 +84,10 @@ class LoraTraining:
         torch.manual_seed(plan.seed)
         self._adapter = AdapterInTraining(self._pipeline, plan, is_small=loaded.checkpoint.is_pocket)
         self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=compute.dtype)
-        fixed = FixedTexts(self._pipeline, cache / "texts", loaded.sha256)
-        self._texts: Texts = LearningTexts(self._pipeline, compute.dtype) if self._adapter.changes_text else fixed
+        anew = LearningTexts(self._pipeline, compute.dtype)
+        # A miniature reads faster than a disk, and is asked for ever other words.
+        fixed = anew if loaded.checkpoint.is_pocket else FixedTexts(self._pipeline, cache / "texts", loaded.sha256)
+        self._texts: Texts = anew if self._adapter.changes_text else fixed
         self._objective = Denoising(
             schedule=self._schedule,
             prediction_type=loaded.prediction_type,
@@ -310,8 +314,12 @@ class LoraTraining:
         return look
 
     def _probes(self, captions: Sequence[str]) -> tuple[Probe, ...]:
+        """What the model is tested with: fewer where looks are near each other, lest they take longer than the steps
+        between."""
         paths = [path for path, _ in self._items]
-        return probes_for(captions, self._plan.trigger, is_album=is_album(paths))
+        probes = probes_for(captions, self._plan.trigger, is_album=is_album(paths))
+        count = min(len(probes), max(_LEAST_PROBES, self._plan.look_every // _STEPS_A_PROBE))
+        return tuple(probes[index * len(probes) // count] for index in range(count))
 
     def _refuse_small_batch(self) -> None:
         """Raises TrainingFailed where a process would have nothing to learn from."""

@@ -31,6 +31,11 @@ def prior_prompts(count: int, given: Sequence[str]) -> list[str]:
     return [paraphrase(sample_scene(rng), rng) for rng in generators]
 
 
+def other_prompt(given: Sequence[str], rng: np.random.Generator) -> str:
+    """One such prompt, by chance."""
+    return given[int(rng.integers(len(given)))] if given else paraphrase(sample_scene(rng), rng)
+
+
 def prior_pictures(
     sampler: Sampler,
     prompts: Sequence[str],

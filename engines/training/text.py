@@ -44,7 +44,7 @@ class FixedTexts:
 
 
 class LearningTexts:
-    """Text encoders that learn: everything is read anew, with gradients where there are any."""
+    """Text encoders that learn, or are small: everything is read anew, with gradients where there are any."""
 
     def __init__(self, pipeline: Any, dtype: torch.dtype) -> None:
         self._pipeline = pipeline

@@ -247,7 +247,7 @@ class TrainingRequest(_Frozen):
     warmup: Warmup = 0.05
     snr_gamma: SnrGamma = 5.0
     noise_offset: NoiseOffset = 0.0
-    caption_dropout: CaptionDropout = 0.05
+    caption_dropout: CaptionDropout | None = None
     shuffle_tags: bool = False
     masked: Masked = False
     mask_floor: MaskFloor = 0.05

@@ -16,7 +16,7 @@ _LARGE_STEPS: Mapping[PresetId, tuple[int, int, int]] = {
     "high_quality": (150, 800, 4000),
 }
 """Steps for each picture, at least, at most."""
-_POCKET_STEPS: Mapping[PresetId, int] = {"fast": 250, "balanced": 700, "high_quality": 1600}
+_POCKET_STEPS: Mapping[PresetId, int] = {"fast": 400, "balanced": 1200, "high_quality": 3000}
 _POCKET_STYLE_STEPS: Mapping[PresetId, int] = {"fast": 400, "balanced": 1000, "high_quality": 2000}
 POCKET_PRIOR, LARGE_PRIOR = 400, 200
 """Pictures of what it knew, where they are wanted and nobody says how many."""
@@ -39,23 +39,23 @@ def usual_training(
         "schedule": "constant" if preset == "fast" else "cosine",
         "rank": _RANKS[preset],
         "gradual": False,
-        "prior_weight": 1.0,
     }
     pocket = {
         "num_steps": (_POCKET_STYLE_STEPS if is_style else _POCKET_STEPS)[preset],
-        "batch_size": 4 if is_style else 8,
+        "batch_size": 4,
         "accumulation": 1,
         "reach": "all",
-        "learning_rate": 2e-3 if is_style else 2.5e-3,
-        "text_learning_rate": 0.0 if is_style else 1.25e-3,
+        "learning_rate": 2e-3,
+        "text_learning_rate": 0.0 if is_style else 1e-3,
         "schedule": "cosine",
         "rank": 16 if is_style else 32,
         "gradual": is_style,
-        "prior_weight": 0.5,
     }
     return {
         **(pocket if checkpoint.is_pocket else large),
         "size": checkpoint.native_size,
+        "caption_dropout": 0.1 if is_style else 0.0,  # a thing is called by its word alone
+        "prior_weight": 1.0,
         "guidance_scale": max(1.0, checkpoint.default_guidance),
     }
 

@@ -130,7 +130,7 @@ def _peak_bytes(process: psutil.Process) -> int:
 def test_the_command_line_tells_and_begins_nothing(cli: Cli, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = ["train", "Mine", "--data", str(CRESCENTS), "--dry-run"]
     code, out, _ = cli(*flags)
-    assert code == 0 and "Steps: 700 = 16 pictures × 350 times ÷ 8 a step" in out
+    assert code == 0 and "Steps: 1200 = 16 pictures × 300 times ÷ 4 a step" in out
     assert "Time: not known yet" in out and "free on the CPU" in out and "Disk: up to" in out
     monkeypatch.setenv("FLASH_STUDIO_MEMORY_GB", "0.9")
     code, out, err = cli(*flags, "--batch", "64")

@@ -98,7 +98,7 @@ def finished(studio: Services, whole: dict[str, object]) -> Run[TrainingPlan]:
 def test_a_run_leaves_an_adapter_with_a_card(studio: Services, finished: Run[TrainingPlan]) -> None:
     assert finished.is_done and finished.step == 12
     assert [look.step for look in finished.looked] == [0, 5, 10, 12]
-    assert all(look.validation is not None and look.checked > 20 for look in finished.looked)
+    assert all(look.validation is not None and look.checked >= 4 for look in finished.looked)
     last = finished.trained[-1]
     assert last.images_s and last.memory_mb and last.rate is not None
     (entry,) = [each for each in studio.adapters.store.entries() if each.id == finished.record.adapter_id]

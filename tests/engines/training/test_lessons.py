@@ -15,9 +15,12 @@ from engines.training.objective import Denoising
 from engines.training.processes import Processes
 from engines.training.text import FixedTexts
 from engines.training.unet import Denoiser
-from studio.domain.training import TrainingPlan
+from studio.domain.catalogue import Catalogue
+from studio.domain.training import TrainingPlan, parse_training, resolve_training
+from studio.services import CATALOGUE_PATH
 from tests.engines.training.test_adapter import PLAN, pipeline_of, stirred
 
+CATALOGUE = Catalogue.load(CATALOGUE_PATH)
 GRADUAL = PLAN.model_copy(
     update={"gradual": True, "text_learning_rate": 0.0, "caption_dropout": 0.0, "num_prior": 0, "batch_size": 2}
 )
@@ -144,3 +147,22 @@ def test_preserving_draws_an_adapter_back_to_the_checkpoint(tmp_path: Path) -> N
             parameter -= 1e-2 * added[start : start + parameter.numel()].view_as(parameter) / added.norm()
             start += parameter.numel()
     assert distance() < before
+
+
+def test_what_is_to_stay_is_asked_for_in_other_words_the_noisier_it_is_and_without_any(tmp_path: Path) -> None:
+    taught, known = Taught(tmp_path, GRADUAL), pictures(12, 6)
+    own = {each.caption for each in known}
+    preservation = Preservation(GRADUAL, taught.objective, taught.before, Processes(), known, 1)
+    rows = [
+        (float(at) / 1000, words)
+        for place in range(200)
+        for at, words in zip(preservation._asked(place).timesteps, preservation._words(place), strict=True)
+    ]
+    assert 0.05 < sum(words == "" for _, words in rows) / len(rows) < 0.16
+    spoken = [(at, words) for at, words in rows if words]
+    noisy = [words not in own for at, words in spoken if at > 0.8]
+    clear = [words not in own for at, words in spoken if at < 0.2]
+    assert sum(noisy) / len(noisy) > 0.75 and sum(clear) / len(clear) < 0.25
+    told = resolve_training(parse_training({"name": "x", "prior_prompts": ("a dog", "a cat")}), CATALOGUE, 12)
+    given = Preservation(told, taught.objective, taught.before, Processes(), known, 1)
+    assert {words for place in range(40) for words in given._words(place)} <= {"", "a dog", "a cat"} | own
