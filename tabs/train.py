@@ -61,14 +61,18 @@ class TrainTab(RunPanel[TrainingPlan]):
 
     def on_usual(self, data: Mapping[Component, Any]) -> Updates:
         """Inputs: the form. Outputs: the numbers that suit its model and preset, and what they come to."""
-        values = usual_values(
-            self.services.catalogue.checkpoint(data[self.form["checkpoint"]]),
+        changed = self._suited(
+            data[self.form["checkpoint"]],
             data[self.form["preset"]],
             self.pictures.count(data[self.form["folder"]]),
             data[self.form["subject"]],
         )
-        changed = {self.form[field]: value for field, value in values.items() if field in self.form.fields}
         return {**changed, **self.on_plan({**data, **changed})}
+
+    def _suited(self, checkpoint_id: str, *choices: Any) -> Updates:
+        """The fields that follow the model, the preset and the subject, with what they hold then."""
+        values = usual_values(self.services.catalogue.checkpoint(checkpoint_id), *choices)
+        return {self.form[field]: value for field, value in values.items() if field in self.form.fields}
 
     def on_plan(self, data: Mapping[Component, Any]) -> Updates:
         """Inputs: the form. Output: what it comes to and takes, or what is wrong with it."""
@@ -136,7 +140,7 @@ class TrainTab(RunPanel[TrainingPlan]):
         """How the parts depend on each other."""
         form = self.form
         self.start.click(guarded(self.on_start), {*form.inputs, self.token}, self.chosen, **FORM)
-        usual = [*(form[field] for field in _SUITED), self.plan]
+        usual = [*self._suited(self.services.catalogue.default_checkpoint), self.plan]
         for field in ("checkpoint", "preset", "subject"):
             form[field].input(guarded(self.on_usual), form.inputs, usual, **FORM)
         self.pictures.wire()
@@ -147,9 +151,6 @@ class TrainTab(RunPanel[TrainingPlan]):
         self.timer.tick(guarded(self.on_look), self.run, self.results, trigger_mode="once", **QUIET)
 
 
-_SUITED = ("num_steps", "batch_size", "accumulation", "rank", "alpha", "learning_rate", "text_learning_rate",
-           "size", "reach", "schedule", "look_every", "num_prior", "prior_weight")  # fmt: skip
-"""Fields that follow the model and the preset."""
 _COUNTED = ("num_steps", "batch_size", "accumulation", "validation_share", "look_every", "size", "rank", "reach",
             "text_learning_rate", "optimizer", "num_prior", "prior_weight", "shuffle_tags")  # fmt: skip
 """Fields that decide what it takes."""
