@@ -121,7 +121,7 @@ def win_rate(differences: Sequence[float]) -> Estimate:
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p-values after Holm's step-down correction (1979): with them, no true null hypothesis of all is rejected at
     0.05 in more than 5 % of cases."""
-    order = np.argsort(p_values, kind="stable")
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))

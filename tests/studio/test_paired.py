@@ -101,7 +101,8 @@ def test_what_is_better_alone_need_not_be_among_many() -> None:
 
 def test_a_tie_is_half_a_win() -> None:
     told = win_rate([1.0, 0.0, -1.0, 2.0])
-    assert told.value == 0.625 and told.n == 4 and told.low < 0.625 < told.high
+    assert told.value == 0.625 and told.n == 4
+    assert told.low is not None and told.high is not None and told.low < 0.625 < told.high
     assert by_prompt([[1.0, 3.0], [5.0]]) == [2.0, 5.0]
 
 
