@@ -99,9 +99,9 @@ Decompose = Annotated[
 Gradual = Annotated[
     bool,
     Field(
-        title="Half the scale, half of it — gradual",
-        description="Every other step learns at part of the strength to do part of it, so that the adapter's scale "
-        "turns it up and down evenly. Such a step takes a quarter longer.",
+        title="A scale that fades it in — gradual",
+        description="Every other step learns at part of the strength to do part of it, so that at half the scale some "
+        "of it shows, and not nothing. Such a step takes a quarter longer.",
     ),
 ]
 LearningRate = Annotated[

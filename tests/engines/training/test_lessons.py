@@ -1,4 +1,4 @@
-"""What an adapter is taught: what was known before stays, and half of a gradual one does half."""
+"""What an adapter is taught: what was known before stays, and part of a gradual one does a part."""
 
 from pathlib import Path
 
