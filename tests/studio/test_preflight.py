@@ -15,7 +15,7 @@ from studio.domain.run_files import EVENTS
 from studio.domain.training import TrainingRequest, parse_training
 from studio.domain.training_estimate import changes
 from studio.generation import EngineHolder
-from studio.runs import Run
+from studio.runs import Run, RunRecord
 from studio.services import Services, open_services
 from studio.settings import PROJECT_ROOT, Settings
 from studio.training_process import TrainingProcess
@@ -48,6 +48,18 @@ def test_what_does_not_fit_is_refused_with_what_would_and_nothing_is_begun(cramp
     assert remedy.batch_size * remedy.accumulation == 64
     run = cramped.training.submit(asked(batch_size=remedy.batch_size, accumulation=remedy.accumulation))
     assert cramped.training.runs.of() == (run,)
+
+
+def test_a_run_from_when_there_was_more_memory_is_not_gone_on_with_yet(cramped: Services) -> None:
+    plan = cramped.training.plan(asked(batch_size=64))
+    run_id = cramped.ledger.new_id()
+    cramped.training.runs.add(run_id, plan, RunRecord(id=run_id, visitor="local", created_at=time.time()))
+    with pytest.raises(OutOfMemory, match=r"takes about \d\.\d GB; 0\.8 GB is free on the CPU") as refusal:
+        cramped.training.go_on(run_id)
+    assert (
+        "Close other programs" in refusal.value.hint
+        and cramped.training.job_of(cramped.training.run_of(run_id)) is None
+    )
 
 
 def test_a_model_that_is_not_here_counts_its_download(services: Services) -> None:
