@@ -49,34 +49,30 @@ def by_prompt(values: Sequence[Sequence[float]]) -> list[float]:
 
 def compare(differences: Sequence[float], margin: float = 0.0) -> Paired:
     """What at least two differences say; see `verdict_of` for `margin`."""
-    difference = mean(differences)
-    p_value = sign_flip(differences)
-    return Paired(
-        difference=difference,
-        win_rate=win_rate(differences),
-        p_value=p_value,
-        adjusted=p_value,
-        margin=margin,
-        verdict=verdict_of(difference, p_value, margin),
-    )
+    (alone,) = compare_all([differences], margin)
+    return alone
 
 
 def compare_all(pairs: Sequence[Sequence[float]], margin: float = 0.0) -> list[Paired]:
     """Several comparisons that are shown together: *better* and *worse* take a p-value below 0.05 after Holm's
     correction."""
-    alone = [compare(differences, margin) for differences in pairs]
-    adjusted = holm([each.p_value for each in alone])
+    p_values = [sign_flip(differences) for differences in pairs]
     return [
-        Paired(
-            difference=each.difference,
-            win_rate=each.win_rate,
-            p_value=each.p_value,
-            adjusted=p_value,
-            margin=margin,
-            verdict=verdict_of(each.difference, p_value, margin),
-        )
-        for each, p_value in zip(alone, adjusted, strict=True)
+        _paired(differences, p_value, adjusted, margin)
+        for differences, p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True)
     ]
+
+
+def _paired(differences: Sequence[float], p_value: float, adjusted: float, margin: float) -> Paired:
+    difference = mean(differences)
+    return Paired(
+        difference=difference,
+        win_rate=win_rate(differences),
+        p_value=p_value,
+        adjusted=adjusted,
+        margin=margin,
+        verdict=verdict_of(difference, adjusted, margin),
+    )
 
 
 def verdict_of(difference: Estimate, p_value: float, margin: float = 0.0) -> VerdictWord:

@@ -1,7 +1,7 @@
 """Numbers that are compared, with how sure they are. Every interval is at 95 %."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -68,7 +68,7 @@ def mean(values: Sequence[float]) -> Estimate:
         return estimate
     wider = float(t.ppf(0.975, estimate.n - 1) / norm.ppf(0.975) * np.sqrt(estimate.n / (estimate.n - 1)))
     low, high = (estimate.value + wider * (bound - estimate.value) for bound in (estimate.low, estimate.high))
-    return Estimate(value=estimate.value, n=estimate.n, low=low, high=high)
+    return replace(estimate, low=low, high=high)
 
 
 def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:

@@ -18,13 +18,18 @@ class AdapterInTraining:
     learn, too. `is_small`: its layers are, see `TrainableLora`."""
 
     def __init__(self, pipeline: Any, plan: TrainingPlan, *, is_small: bool = False) -> None:
-        self._is_small = is_small
+        def new(root: nn.Module, paths: tuple[str, ...]) -> TrainableLora:
+            return TrainableLora(
+                root, paths, plan.rank, plan.alpha, plan.dropout,
+                decompose=plan.decompose, in_weights=is_small and not plan.dropout,
+            )  # fmt: skip
+
         unet = pipeline.unet
-        self.parts: dict[Part, TrainableLora] = {"unet": self._new(unet, reached(unet, plan.reach), plan)}
+        self.parts: dict[Part, TrainableLora] = {"unet": new(unet, reached(unet, plan.reach))}
         if plan.text_learning_rate:
             for part in TEXT_PARTS:
                 if (encoder := getattr(pipeline, part, None)) is not None:
-                    self.parts[part] = self._new(encoder, reached_text(encoder), plan)
+                    self.parts[part] = new(encoder, reached_text(encoder))
         self._rates = {part: plan.learning_rate if part == "unet" else plan.text_learning_rate for part in self.parts}
 
     @property
@@ -70,9 +75,3 @@ class AdapterInTraining:
         """Leave the pipeline for good."""
         for lora in self.parts.values():
             lora.detach()
-
-    def _new(self, root: nn.Module, paths: tuple[str, ...], plan: TrainingPlan) -> TrainableLora:
-        return TrainableLora(
-            root, paths, plan.rank, plan.alpha, plan.dropout,
-            decompose=plan.decompose, in_weights=self._is_small and not plan.dropout,
-        )  # fmt: skip

@@ -91,11 +91,11 @@ class Preservation:
 
     def _found_out(self, places: range) -> list[Known]:
         share, weight = self._processes.share(self._plan.batch_size)
-        batches = [self._drawn(place)[share] for place in places]
-        questions = [self._asked(place).part(share) for place in places]
+        asked = [self._asked(place) for place in places]
+        questions = [question.part(share) for question, _, _ in asked]
+        captions = [words[share] for _, words, _ in asked]
+        time_ids = [ids[share] for _, _, ids in asked]
         noisy, timesteps = (torch.cat(part) for part in zip(*(each.asked for each in questions), strict=True))
-        captions = [self._words(place)[share] for place in places]
-        time_ids = [[picture.time_ids for picture in batch] for batch in batches]
         said = self._before.says((noisy, timesteps), list(chain(*captions)), list(chain(*time_ids)))
         parts = zip(questions, captions, time_ids, said.chunk(len(places)), strict=True)
         return [
@@ -103,17 +103,20 @@ class Preservation:
             for question, words, ids, answer in parts
         ]
 
-    def _asked(self, place: int) -> Question:
+    def _asked(self, place: int) -> tuple[Question, list[str], list[tuple[int, ...]]]:
+        """A whole batch: what is asked, in which words, and its micro-conditions."""
+        pictures = self._drawn(place)
         generator = torch.Generator().manual_seed(self._plan.seed * 10_000_079 + place)
-        latents = stacked_latents(self._drawn(place)).to(self._before.denoiser.unet.device)
-        return self._objective.question(latents, generator)
+        latents = stacked_latents(pictures).to(self._before.denoiser.unet.device)
+        question = self._objective.question(latents, generator)
+        return question, self._words(place, pictures, question), [picture.time_ids for picture in pictures]
 
-    def _words(self, place: int) -> list[str]:
+    def _words(self, place: int, pictures: Sequence[TrainingPicture], question: Question) -> list[str]:
         """What the pictures of a batch are asked for with."""
         rng = np.random.default_rng([self._plan.seed, 15, place])
-        noisiness = self._asked(place).timesteps.cpu().numpy() / len(self._objective.schedule)
-        words = []
-        for picture, share in zip(self._drawn(place), noisiness, strict=True):
+        noisiness = question.timesteps.cpu().numpy() / len(self._objective.schedule)
+        words: list[str] = []
+        for picture, share in zip(pictures, noisiness, strict=True):
             is_silent, is_other = rng.random() < _WITHOUT_WORDS, rng.random() < share
             other = other_prompt(self._plan.prior_prompts, rng)
             words.append("" if is_silent else other if is_other else picture.caption)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from engines.training.saving import save_whole
-from studio.domain.run_events import Looked
+from studio.domain.run_events import Looked, Standing
 
 
 class Best:
@@ -16,18 +16,28 @@ class Best:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "best.pt"
         kept = self._read()
-        self.look: Looked | None = None if kept is None else Looked(**kept["look"])
-        self.peak: Looked | None = None if kept is None else Looked(**kept.get("peak", kept["look"]))
+        self._standing = Standing()
+        if kept is not None:
+            peak = kept.get("peak", kept["look"])  # none before 0.1.0
+            self._standing = Standing(best=Looked(**kept["look"]), peak=Looked(**peak))
+
+    @property
+    def look(self) -> Looked | None:
+        """The best look, whose adapter is kept; at first that of the untrained model."""
+        return self._standing.best
+
+    @property
+    def peak(self) -> Looked | None:
         """The look that measured best, which may be luck."""
+        return self._standing.peak
 
     def offer(self, look: Looked, factors: Callable[[], dict[str, Any]]) -> None:
-        """Keep it if it is the best so far, see `best_look`; the untrained model's counts as none."""
-        if self.peak is None or look.rank > self.peak.rank or self.peak.step == 0:
-            self.peak = look
-        elif not look.is_as_good_as(self.peak):
+        """Keep it if it is the best so far, see `Standing`."""
+        standing = self._standing.after(look)
+        if standing is self._standing or standing.peak is None:
             return
-        self.look = look
-        save_whole({"look": look.model_dump(), "peak": self.peak.model_dump(), "factors": factors()}, self._path)
+        self._standing = standing
+        save_whole({"look": look.model_dump(), "peak": standing.peak.model_dump(), "factors": factors()}, self._path)
 
     def factors(self) -> dict[str, Any] | None:
         """The adapter of the best look; None while nothing is trained."""

@@ -28,7 +28,6 @@ class Lessons:
         self._plan = plan
         self._before = before
         self._denoiser = before.denoiser
-        self._adapter = before.adapter
         self._texts = texts
         self._objective = objective
         self._processes = processes
@@ -57,7 +56,7 @@ class Lessons:
         if strength < 1:
             new = self._between(new, captions, time_ids, strength)
         known = self._preservation and self._preservation.batch(place)
-        with self._adapter.at(strength):
+        with self._before.adapter.at(strength):
             said_new, said_known = self._answers(new, captions, time_ids, known)
         error = weight * self._objective.loss(said_new, new)
         total = error

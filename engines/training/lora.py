@@ -119,9 +119,7 @@ class TrainableLora(nn.Module):
             if not self._strength:
                 return plain(hidden)
             weight = layer.weight(self._strength).to(module.weight.dtype)
-            if isinstance(module, nn.Linear):
-                return F.linear(hidden, weight, module.bias)
-            return F.conv2d(hidden, weight, module.bias, module.stride, module.padding, module.dilation, module.groups)
+            return _applied(module, hidden, weight, module.bias)
 
         module.forward = forward
         return lambda: delattr(module, "forward")
@@ -164,10 +162,8 @@ class _Change(nn.Module):
             hidden = hidden.to(self.down.dtype)
         if self._dropout and torch.is_grad_enabled():  # what is drawn and measured is the whole adapter
             hidden = F.dropout(hidden, self._dropout)
-        if isinstance(module, nn.Linear):
-            return F.linear(F.linear(hidden, self.down), self.up) * scale
-        narrow = F.conv2d(hidden, self.down, None, module.stride, module.padding, module.dilation, module.groups)
-        return F.conv2d(narrow, self.up) * scale
+        narrow = _applied(module, hidden, self.down)
+        return (F.linear if isinstance(module, nn.Linear) else F.conv2d)(narrow, self.up) * scale
 
 
 class _Decomposed(_Change):
@@ -196,12 +192,23 @@ class _Decomposed(_Change):
 
     def weight(self, strength: float = 1.0) -> Tensor:
         changed = super().weight(strength)
-        lengths = changed.detach().flatten(1).norm(dim=1).clamp_min(_LEAST_LENGTH)
-        ratio = (self._lengths + self.longer) / lengths
+        ratio = (self._lengths + self.longer) / _row_lengths(changed.detach())
         return changed * ratio.view(-1, *(1 for _ in changed.shape[1:]))
 
     @torch.no_grad()
     def _lengths_now(self, strength: float = 1.0) -> Tensor:
         """‖W + ΔW‖, (out,), in float32. No gradient goes through it (§4.3 of the paper): half of the memory, and no
         worse."""
-        return super().weight(strength).flatten(1).norm(dim=1).clamp_min(_LEAST_LENGTH)
+        return _row_lengths(super().weight(strength))
+
+
+def _applied(module: nn.Module, hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What a matrix or a convolution does with other weights."""
+    if isinstance(module, nn.Linear):
+        return F.linear(hidden, weight, bias)
+    return F.conv2d(hidden, weight, bias, module.stride, module.padding, module.dilation, module.groups)
+
+
+def _row_lengths(weight: Tensor) -> Tensor:
+    """How long a weight is for each output, `(out,)`."""
+    return weight.flatten(1).norm(dim=1).clamp_min(_LEAST_LENGTH)

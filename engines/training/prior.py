@@ -28,7 +28,7 @@ def prior_prompts(count: int, given: Sequence[str]) -> list[str]:
     if given:
         return [given[index % len(given)] for index in range(count)]
     generators = (np.random.default_rng([_SEED, index]) for index in range(count))
-    return [paraphrase(sample_scene(rng), rng) for rng in generators]
+    return [other_prompt((), rng) for rng in generators]
 
 
 def other_prompt(given: Sequence[str], rng: np.random.Generator) -> str:

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -79,18 +81,24 @@ class Looked(_Line):
         return ", ".join(parts) or "nothing measured"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a run stands after some of its looks: `peak` measured best, which may be luck, and `best` is kept: where
+    pictures were judged, the latest that is as good as any."""
+
+    best: Looked | None = None
+    peak: Looked | None = None
+
+    def after(self, look: Looked) -> "Standing":
+        """How it stands with one more look; the untrained model's gives way to any."""
+        if self.peak is None or not self.peak.step or look.rank > self.peak.rank:
+            return Standing(best=look, peak=look)
+        return Standing(best=look, peak=self.peak) if look.is_as_good_as(self.peak) else self
+
+
 def best_look(looks: Iterable[Looked]) -> Looked | None:
-    """The best, as a run keeps it: where pictures were judged, the latest that is as good as any. None of none; the
-    untrained model's does not count."""
-    best = peak = None
-    for look in looks:
-        if not look.step:
-            continue
-        if peak is None or look.rank > peak.rank:
-            best = peak = look
-        elif look.is_as_good_as(peak):
-            best = look
-    return best
+    """The best, as a run keeps it. None of none; the untrained model's does not count."""
+    return reduce(Standing.after, (look for look in looks if look.step), Standing()).best
 
 
 class Settled(_Line):

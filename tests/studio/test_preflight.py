@@ -56,10 +56,8 @@ def test_a_run_from_when_there_was_more_memory_is_not_gone_on_with_yet(cramped: 
     cramped.training.runs.add(run_id, plan, RunRecord(id=run_id, visitor="local", created_at=time.time()))
     with pytest.raises(OutOfMemory, match=r"takes about \d\.\d GB; 0\.8 GB is free on the CPU") as refusal:
         cramped.training.go_on(run_id)
-    assert (
-        "Close other programs" in refusal.value.hint
-        and cramped.training.job_of(cramped.training.run_of(run_id)) is None
-    )
+    assert "Close other programs" in refusal.value.hint
+    assert cramped.training.job_of(cramped.training.run_of(run_id)) is None
 
 
 def test_a_model_that_is_not_here_counts_its_download(services: Services) -> None:

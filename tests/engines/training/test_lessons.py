@@ -152,11 +152,12 @@ def test_preserving_draws_an_adapter_back_to_the_checkpoint(tmp_path: Path) -> N
 def test_what_is_to_stay_is_asked_for_in_other_words_the_noisier_it_is_and_without_any(tmp_path: Path) -> None:
     taught, known = Taught(tmp_path, GRADUAL), pictures(12, 6)
     own = {each.caption for each in known}
-    preservation = Preservation(GRADUAL, taught.objective, taught.before, Processes(), known, 1)
+    preservation = Preservation(GRADUAL, taught.objective, taught.before, Processes(), known, 20)
+    batches = [preservation.batch(place) for place in range(200)]
     rows = [
         (float(at) / 1000, words)
-        for place in range(200)
-        for at, words in zip(preservation._asked(place).timesteps, preservation._words(place), strict=True)
+        for batch in batches
+        for at, words in zip(batch.question.timesteps, batch.captions, strict=True)
     ]
     assert 0.05 < sum(words == "" for _, words in rows) / len(rows) < 0.16
     spoken = [(at, words) for at, words in rows if words]
@@ -164,5 +165,5 @@ def test_what_is_to_stay_is_asked_for_in_other_words_the_noisier_it_is_and_witho
     clear = [words not in own for at, words in spoken if at < 0.2]
     assert sum(noisy) / len(noisy) > 0.75 and sum(clear) / len(clear) < 0.25
     told = resolve_training(parse_training({"name": "x", "prior_prompts": ("a dog", "a cat")}), CATALOGUE, 12)
-    given = Preservation(told, taught.objective, taught.before, Processes(), known, 1)
-    assert {words for place in range(40) for words in given._words(place)} <= {"", "a dog", "a cat"} | own
+    given = Preservation(told, taught.objective, taught.before, Processes(), known, 20)
+    assert {words for place in range(40) for words in given.batch(place).captions} <= {"", "a dog", "a cat"} | own

@@ -8,19 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from engines.training.adapter import AdapterInTraining
-from engines.training.before import Before
-from engines.training.diffusion import NoiseSchedule
 from engines.training.encoding import cut, opened_upright
 from engines.training.latents import TrainingPicture, stacked_weights
-from engines.training.lessons import Lessons
 from engines.training.masks import MaskStore, cut_mask
-from engines.training.objective import Denoising
-from engines.training.processes import Processes
-from engines.training.text import FixedTexts
-from engines.training.unet import Denoiser
 from studio.domain.errors import DatasetError
-from tests.engines.training.test_adapter import PLAN, pipeline_of
+from tests.engines.training.test_adapter import PLAN
+from tests.engines.training.test_lessons import Taught
 from tests.engines.training.test_objective import CLEAN, NOISE, TIMES, objective
 
 ONES = torch.ones(6, 1, 8, 8)
@@ -81,15 +74,8 @@ def test_pictures_without_a_mask_count_whole_beside_those_with_one() -> None:
 
 
 def test_a_lesson_counts_what_is_shown(tmp_path: Path) -> None:
-    pipeline = pipeline_of("sd15")
     plan = PLAN.model_copy(update={"text_learning_rate": 0.0, "num_prior": 0, "caption_dropout": 0.0})
-    schedule = NoiseSchedule.of(pipeline.scheduler.config)
-    adapter = AdapterInTraining(pipeline, plan)
-    texts = FixedTexts(pipeline, tmp_path, "pocket")
-    denoiser = Denoiser(unet=pipeline.unet, prediction_type="epsilon")
-    teach = Denoising(schedule=schedule, prediction_type="epsilon")
-    before = Before(denoiser=denoiser, adapter=adapter, texts=texts, is_sdxl=False)
-    lessons = Lessons(plan, before, texts, teach, Processes())
+    lessons = Taught(tmp_path, plan).lessons
     latents = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(8)).half()
     left = torch.cat([torch.ones(1, 16, 8), torch.zeros(1, 16, 8)], dim=2)
     losses = []
