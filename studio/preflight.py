@@ -59,6 +59,15 @@ class PreflightService:
         remedy = None if is_fit else find_remedy(plan, fits)
         return Preflight(plan=plan, memory=memory, disk=disk, pace=measured_pace(plan, runs), remedy=remedy)
 
+    def memory(self, plan: TrainingPlan) -> TrainingMemory | None:
+        """What `plan` takes of the memory that is free by now; None while only an engine that is not there knows.
+
+        Raises:
+            CorruptModel, NotFound: the checkpoint is damaged or gone.
+        """
+        means = self._means(self._catalogue.checkpoint(plan.checkpoint), is_patient=False)
+        return training_memory(plan, self._catalogue, self._settings, means) if means else None
+
     def _means(self, checkpoint: Checkpoint, *, is_patient: bool) -> Means | None:
         """What there is to train with; None while only an engine that is not there knows."""
         state = self._engine.state() or foreseen(checkpoint, self._settings.device, self._settings.dtype)
@@ -109,10 +118,14 @@ class _Machine:
         return training_disk(
             plan,
             values=self._adapter_values(plan),
-            text_bytes=self._family.text_length * self._family.text_width * _TEXT_ITEM_BYTES,
+            text_bytes=None if self._checkpoint.is_pocket else self._text_bytes,
             download_bytes=int(download * 1e9),
             free_bytes=int(_free_disk(self._settings.data_dir) * DISK_SHARE),
         )
+
+    @property
+    def _text_bytes(self) -> int:
+        return self._family.text_length * self._family.text_width * _TEXT_ITEM_BYTES
 
     def _adapter_values(self, plan: TrainingPlan) -> int:
         learns_text = bool(plan.text_learning_rate)

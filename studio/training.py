@@ -137,7 +137,7 @@ class TrainingService(RunService[TrainingPlan]):
         Raises:
             OutOfMemory: it takes more memory than there is by now.
         """
-        memory = self._preflights.look(self.run_of(run_id, visitor).plan, (), is_patient=False).memory
+        memory = self._preflights.memory(self.run_of(run_id, visitor).plan)
         if memory is not None and not memory.fits:
             raise OutOfMemory(f"This training takes {memory}.", "Close other programs, then go on with it.")
         return super().go_on(run_id, visitor)

@@ -14,9 +14,9 @@ from studio.flash import KIND as FLASH
 from studio.flash import comparison_of
 from studio.flash_files import archive
 from studio.services import Services
+from tabs.run_routes import FOREVER, run_routes
 
 THUMB_PX = 320
-_FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 
 
 def build_routes(services: Services) -> list[Route]:
@@ -32,7 +32,7 @@ def build_routes(services: Services) -> list[Route]:
             return PlainTextResponse("The file of this picture is gone.", status_code=404)
         how = "attachment" if "download" in request.query_params else "inline"
         return FileResponse(
-            path, media_type="image/png", filename=path.name, content_disposition_type=how, headers=_FOREVER
+            path, media_type="image/png", filename=path.name, content_disposition_type=how, headers=FOREVER
         )
 
     def thumb(request: Request) -> Response:
@@ -41,7 +41,7 @@ def build_routes(services: Services) -> list[Route]:
             content = thumbnail(path.read_bytes())
         except (StudioError, OSError):
             return PlainTextResponse("There is no such picture.", status_code=404)
-        return Response(content, media_type="image/webp", headers=_FOREVER)
+        return Response(content, media_type="image/webp", headers=FOREVER)
 
     def comparison(request: Request) -> Response:
         try:
@@ -54,36 +54,6 @@ def build_routes(services: Services) -> list[Route]:
         name = f"flash-{comparison_of(job).seeds[0]}.zip"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
         return Response(content, media_type="application/zip", headers=headers)
-
-    def run_sample(request: Request) -> Response:
-        try:
-            path = services.run_of(request.path_params["run_id"]).sample(request.path_params["name"])
-        except StudioError:
-            path = None
-        if path is None:
-            return PlainTextResponse("There is no such sample.", status_code=404)
-        return FileResponse(path, media_type="image/png", headers=_FOREVER)
-
-    def run_export(request: Request) -> Response:
-        try:
-            run = services.run_of(request.path_params["run_id"])
-            path = run.export(request.path_params["layout"])
-        except (StudioError, KeyError):
-            path = None
-        if path is None:
-            return PlainTextResponse("There is no such adapter.", status_code=404)
-        name = f"{run.record.product_id or run.plan.name}-{path.stem}.safetensors"
-        return FileResponse(path, filename=name, headers={"X-Content-Type-Options": "nosniff"})
-
-    def run_grid(request: Request) -> Response:
-        try:
-            grid = services.run_grids.newest(services.training.run_of(request.path_params["run_id"]))
-        except StudioError:
-            grid = None
-        if grid is None or not grid.folder.sheet.is_file():
-            return PlainTextResponse("There is no such grid.", status_code=404)
-        headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-        return FileResponse(grid.folder.sheet, filename=f"grid-{grid.folder.job_id[:16]}.png", headers=headers)
 
     def adapter_preview(request: Request) -> Response:
         try:
@@ -103,9 +73,7 @@ def build_routes(services: Services) -> list[Route]:
         Route("/pictures/{image_id:str}.png", picture),
         Route("/pictures/{image_id:str}/thumb", thumb),
         Route("/comparisons/{job_id:str}.zip", comparison),
-        Route("/runs/{run_id:str}/samples/{name:str}", run_sample),
-        Route("/runs/{run_id:str}/{layout:str}.safetensors", run_export),
-        Route("/runs/{run_id:str}/grid.png", run_grid),
+        *run_routes(services),
         Route("/adapters/{adapter_id:str}/preview", adapter_preview),
         Route("/health", health),
     ]

@@ -47,6 +47,7 @@ class RunGridPanel:
     matrix: gr.HTML
     chosen: gr.HTML
     use: gr.Button
+    file: gr.Button
     sheet: gr.Button
     of: gr.State
     picked: gr.State
@@ -54,7 +55,7 @@ class RunGridPanel:
     @property
     def results(self) -> list[Component]:
         """Everything that `show` may set."""
-        return [self.matrix, self.verdict, self.table, self.stop, self.chosen, self.use, self.sheet]
+        return [self.matrix, self.verdict, self.table, self.stop, self.chosen, self.use, self.file, self.sheet]
 
     @property
     def outputs(self) -> list[Any]:
@@ -161,6 +162,7 @@ class RunGridPanel:
             self.stop: gr.Button(interactive=is_running),
             self.chosen: run_grid_views.chosen(column),
             self.use: gr.Button(visible=column is not None, interactive=bool(column and column.use)),
+            self.file: _file(run, column),
             self.sheet: self._sheet(run, grid),
         }
 
@@ -209,6 +211,13 @@ class RunGridPanel:
         self.matrix.pick(guarded(self.on_pick), self.run, [*self.results, self.picked], **QUIET)
 
 
+def _file(run: Run[TrainingPlan], column: GridColumn | None) -> gr.Button:
+    """The button that downloads the adapter of a column, as diffusers and most programs read it."""
+    if column is None or column.use is None or column.step not in run.checkpoints:
+        return gr.Button(visible=False)
+    return gr.Button(visible=True, link=f"runs/{run.id}/checkpoints/{column.step}.safetensors")
+
+
 _WHAT = (
     "Draws the same prompts and seeds with each checkpoint at each scale, and without any, and says which is best. "
     "What was drawn before is not drawn again."
@@ -251,12 +260,13 @@ def build_run_grid(
         chosen = gr.HTML("", elem_id="train-grid-chosen", js_on_load=None)
         with gr.Row(elem_classes="tools"):
             use = gr.Button("Use this one in Generate", size="sm", visible=False, elem_id="train-grid-use")
+            file = gr.Button("Download this one", size="sm", visible=False, elem_id="train-grid-file")
             sheet = gr.Button("Download contact sheet", size="sm", visible=False, elem_id="train-grid-sheet")
         table = gr.HTML("", elem_id="train-grid-table", js_on_load=None)
     panel = RunGridPanel(
         services=services, token=token, run=run, timer=timer, open=button, frame=frame, told=told, form=Form(fields),
         comes_to=comes_to, error=error, draw=draw, stop=stop, verdict=best, table=table, matrix=matrix, chosen=chosen,
-        use=use, sheet=sheet, of=gr.State(None), picked=gr.State(None),
+        use=use, file=file, sheet=sheet, of=gr.State(None), picked=gr.State(None),
     )  # fmt: skip
     panel.wire()
     return panel

@@ -32,7 +32,7 @@ from engines.training.prior import prior_pictures, prior_prompts
 from engines.training.probes import Probe, is_album, probes_for
 from engines.training.samples import Sampler
 from engines.training.schedules import rate_factor
-from engines.training.text import FixedTexts, LearningTexts, Texts
+from engines.training.text import KeptTexts, Texts, TextsReadAnew
 from engines.training.unet import Denoiser
 from engines.training.validation import LEVELS, Validation
 from lora_registry.export import write_adapter
@@ -84,9 +84,9 @@ class LoraTraining:
         torch.manual_seed(plan.seed)
         self._adapter = AdapterInTraining(self._pipeline, plan, is_small=loaded.checkpoint.is_pocket)
         self._denoiser = Denoiser(unet=self._pipeline.unet, prediction_type=loaded.prediction_type, dtype=compute.dtype)
-        anew = LearningTexts(self._pipeline, compute.dtype)
+        anew = TextsReadAnew(self._pipeline, compute.dtype)
         # A miniature reads faster than a disk, and is asked for ever other words.
-        fixed = anew if loaded.checkpoint.is_pocket else FixedTexts(self._pipeline, cache / "texts", loaded.sha256)
+        fixed = anew if loaded.checkpoint.is_pocket else KeptTexts(self._pipeline, cache / "texts", loaded.sha256)
         self._texts: Texts = anew if self._adapter.changes_text else fixed
         self._objective = Denoising(
             schedule=self._schedule,

@@ -15,7 +15,7 @@ _IN_MEMORY = 1024
 """Texts: 236 MB with SD 1.5."""
 
 
-class FixedTexts:
+class KeptTexts:
     """Text encoders that stay as they are: each text is read once, and kept on disk under its words and theirs.
     `weights` names the checkpoint."""
 
@@ -43,7 +43,7 @@ class FixedTexts:
         return made
 
 
-class LearningTexts:
+class TextsReadAnew:
     """Text encoders that learn, or are small: everything is read anew, with gradients where there are any."""
 
     def __init__(self, pipeline: Any, dtype: torch.dtype) -> None:
@@ -51,11 +51,11 @@ class LearningTexts:
         self._dtype = dtype
 
     def read(self, texts: Sequence[str], *, is_negative: bool = False) -> Conditioning:
-        """See `FixedTexts.read`."""
+        """See `KeptTexts.read`."""
         device = self._pipeline.unet.device.type
         is_mixed = self._dtype != torch.float32
         with torch.autocast(device, self._dtype) if is_mixed else nullcontext():
             return read_prompt(self._pipeline, texts[0] if len(texts) == 1 else list(texts), is_negative)
 
 
-Texts = FixedTexts | LearningTexts
+Texts = KeptTexts | TextsReadAnew

@@ -177,24 +177,28 @@ def pictures_a_step(plan: TrainingPlan) -> int:
 
 
 def training_disk(
-    plan: TrainingPlan, *, values: int, text_bytes: int, download_bytes: int, free_bytes: int
+    plan: TrainingPlan, *, values: int, text_bytes: int | None, download_bytes: int, free_bytes: int
 ) -> TrainingDisk:
     """What a run of `plan` writes: an adapter of so many `values`, captions that take `text_bytes` each once they are
-    read."""
+    read (None: they are not kept)."""
     latent = 2 * _LATENT_CHANNELS * (plan.size // _CELL_PX) ** 2
-    captions = plan.num_pictures + 1
-    if plan.shuffle_tags:  # each order of tags is another text
-        captions += plan.num_steps * plan.batch_size * plan.accumulation
-    if not plan.text_learning_rate:
-        texts = captions + plan.num_prior + len(plan.sample_prompts)
-    else:  # only what the checkpoint reads without the adapter is kept
-        texts = plan.num_prior + (captions if plan.gradual else 0)
-    cache = plan.num_pictures * (latent + _FILE_BYTES) + plan.num_prior * latent + texts * (text_bytes + _FILE_BYTES)
+    cache = plan.num_pictures * (latent + _FILE_BYTES) + plan.num_prior * latent
+    if text_bytes is not None:
+        cache += _num_texts(plan) * (text_bytes + _FILE_BYTES)
     # What is written anew lies beside the old one until it is whole.
     states = values * (2 * (_STATE_BYTES + _BEST_BYTES) + 2 * _EXPORT_BYTES)
     shown = len(plan.sample_prompts) or min(SHOWN_PROMPTS, plan.num_pictures)
     samples = (num_looks(plan) + 1) * shown * plan.size**2 * _PNG_PIXEL_BYTES
     return TrainingDisk(download=download_bytes, cache=cache, states=states, samples=samples, free_bytes=free_bytes)
+
+
+def _num_texts(plan: TrainingPlan) -> int:
+    captions = plan.num_pictures + 1
+    if plan.shuffle_tags:  # each order of tags is another text
+        captions += plan.num_steps * plan.batch_size * plan.accumulation
+    if not plan.text_learning_rate:
+        return captions + plan.num_prior + len(plan.sample_prompts)
+    return plan.num_prior + (captions if plan.gradual else 0)  # only what is read without the adapter is kept
 
 
 def find_remedy(plan: TrainingPlan, fits: Callable[[TrainingPlan], bool]) -> TrainingPlan | None:

@@ -170,3 +170,14 @@ def test_its_sheet_is_served(panel: RunGridPanel, run: Run[TrainingPlan], tmp_pa
     grid = drawn(panel, run)
     Image.new("RGB", (8, 8)).save(grid.folder.sheet)
     assert client.get(f"/runs/{run.id}/grid.png").headers["content-type"] == "image/png"
+
+
+def test_one_checkpoint_is_downloaded(panel: RunGridPanel, run: Run[TrainingPlan]) -> None:
+    drawn(panel, run)
+    assert panel.show(run, "without")[panel.file].visible is False
+    link = panel.show(run, "step-000020-x1")[panel.file].link
+    client = TestClient(Starlette(routes=build_routes(panel.services)))
+    response = client.get(f"/{link}")
+    assert response.content == run.checkpoints[20].read_bytes()
+    assert response.headers["content-disposition"] == 'attachment; filename="Mine-step-20.safetensors"'
+    assert client.get(f"/runs/{run.id}/checkpoints/7.safetensors").status_code == 404

@@ -13,7 +13,7 @@ from engines.training.latents import TrainingPicture
 from engines.training.lessons import Lessons
 from engines.training.objective import Denoising
 from engines.training.processes import Processes
-from engines.training.text import FixedTexts
+from engines.training.text import KeptTexts
 from engines.training.unet import Denoiser
 from studio.domain.catalogue import Catalogue
 from studio.domain.training import TrainingPlan, parse_training, resolve_training
@@ -42,7 +42,7 @@ class Taught:
         self.adapter = AdapterInTraining(pipeline, plan)
         stirred(self.adapter)
         self.denoiser = Denoiser(unet=pipeline.unet, prediction_type="epsilon")
-        self.texts = FixedTexts(pipeline, folder, "pocket")
+        self.texts = KeptTexts(pipeline, folder, "pocket")
         self.before = Before(denoiser=self.denoiser, adapter=self.adapter, texts=self.texts, is_sdxl=False)
         self.objective = Denoising(schedule=NoiseSchedule.of(pipeline.scheduler.config), prediction_type="epsilon")
         self.lessons = Lessons(plan, self.before, self.texts, self.objective, Processes())
