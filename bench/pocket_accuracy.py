@@ -19,9 +19,10 @@ from diffusers import AutoencoderTiny, DiffusionPipeline  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from engines.parts import TINY_VAE_FOLDER  # noqa: E402
-from engines.pocket.accuracy import GUIDANCE, TEST_SEED, Report, Sampling, Tally, measure, trials  # noqa: E402
+from engines.pocket.accuracy import GUIDANCE, Report, Sampling, Tally, measure  # noqa: E402
 from engines.pocket.album import MOUNTED, mountedness, unmounted  # noqa: E402
 from engines.pocket.novel import novel_trials  # noqa: E402
+from engines.pocket.trials import TEST_SEED, trials  # noqa: E402
 from engines.training.captions import with_trigger  # noqa: E402
 from studio.domain.timesteps import timesteps_on  # noqa: E402
 

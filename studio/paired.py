@@ -5,7 +5,7 @@ other. Everything here is about `differences`, one for each prompt: the one syst
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -47,24 +47,29 @@ def by_prompt(values: Sequence[Sequence[float]]) -> list[float]:
     return [math.fsum(each) / len(each) for each in values]
 
 
-def compare(differences: Sequence[float], margin: float = 0.0) -> Paired:
-    """What at least two differences say; see `verdict_of` for `margin`."""
-    (alone,) = compare_all([differences], margin)
+def compare(
+    differences: Sequence[float], margin: float = 0.0, estimate: Callable[[Sequence[float]], Estimate] = mean
+) -> Paired:
+    """What at least two differences say; see `verdict_of` for `margin` and `compare_all` for `estimate`."""
+    (alone,) = compare_all([differences], margin, estimate)
     return alone
 
 
-def compare_all(pairs: Sequence[Sequence[float]], margin: float = 0.0) -> list[Paired]:
+def compare_all(
+    pairs: Sequence[Sequence[float]], margin: float = 0.0, estimate: Callable[[Sequence[float]], Estimate] = mean
+) -> list[Paired]:
     """Several comparisons that are shown together: *better* and *worse* take a p-value below 0.05 after Holm's
-    correction."""
+    correction. `estimate` gives the mean of differences with its interval."""
     p_values = [sign_flip(differences) for differences in pairs]
     return [
-        _paired(differences, p_value, adjusted, margin)
+        _paired(differences, estimate(differences), p_value, adjusted, margin)
         for differences, p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True)
     ]
 
 
-def _paired(differences: Sequence[float], p_value: float, adjusted: float, margin: float) -> Paired:
-    difference = mean(differences)
+def _paired(
+    differences: Sequence[float], difference: Estimate, p_value: float, adjusted: float, margin: float
+) -> Paired:
     return Paired(
         difference=difference,
         win_rate=win_rate(differences),

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.pocket.checker import judge
-from engines.pocket.grammar import parse
-from studio.domain.catalogue import Catalogue, Checkpoint
-from studio.domain.errors import GenerationFailed, InvalidRequest, JobCancelled, NotFound
-from studio.domain.events import Drawing
+from studio.cell_drawer import CellDrawer
+from studio.domain.catalogue import Catalogue
+from studio.domain.cells import CellResult
+from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest
-from studio.domain.run_grid import MAX_PICTURES, CellResult, Grid, GridCell, GridColumn, GridRequest, seeds_from
-from studio.domain.tags import AdapterUse, without_tags
+from studio.domain.run_grid import MAX_PICTURES, Grid, GridColumn, GridRequest, seeds_from
+from studio.domain.tags import AdapterUse
 from studio.domain.training import TrainingPlan
 from studio.files import atomic_write
 from studio.flash_files import png
-from studio.gallery import Gallery, opened
+from studio.gallery import Gallery
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
@@ -27,7 +26,6 @@ from studio.run_grid_scores import ColumnScore, column_scores
 from studio.run_grid_sheet import contact_sheet
 from studio.runs import Run
 from studio.scoring import ScoringService
-from studio.step_reporter import StepReporter
 from studio.training import TrainingService
 
 KIND = "run-grid"
@@ -65,6 +63,7 @@ class RunGridService:
         self._gallery = gallery
         self._generation = generation
         self._scoring = scoring
+        self._drawer = CellDrawer(catalogue, gallery, generation, scoring)
         self._scores: dict[str, tuple[int, tuple[ColumnScore, ...]]] = {}
         runner.register(KIND, self.run)
 
@@ -125,7 +124,7 @@ class RunGridService:
         if folder is None:
             return None
         try:
-            grid = folder.grid
+            grid = folder.asked
         except (OSError, ValueError):
             return None
         return self._standing(folder, grid, self._job(folder.job_id))
@@ -146,59 +145,10 @@ class RunGridService:
         folder.begin(grid)
         checkpoint = self._catalogue.checkpoint(grid.recipe.checkpoint)
         try:
-            seconds = self._draw(job, grid, checkpoint, folder)
+            seconds = self._drawer.draw(job, grid.cells(), folder, self._scoring.judge_of(checkpoint))
         finally:
             self._write_sheet(folder, grid)
         return {"num_images": len(grid.cells()), "seconds": round(seconds, 2)}
-
-    def _draw(self, job: Job, grid: Grid, checkpoint: Checkpoint, folder: GridFolder) -> float:
-        """Gives what it took, in seconds."""
-        cells, told = grid.cells(), folder.results()
-        made = {record.image_index: record for record in self._gallery.of_job(job.id)}
-        left = [cell for cell in cells if cell.index not in told]
-        left = [cell for cell in left if not self._is_there(job, cell, made.get(cell.index), checkpoint, folder)]
-        reporter = StepReporter(job, len(cells), len(cells) - len(left))
-        if left:
-            job.emit(Drawing)
-        for cell in left:
-            try:
-                picture = self._generation.make(cell.recipe, job.cancelled, reporter, reporter.fetching)
-            except GenerationFailed as error:  # an adapter that was trained too hard spoils its own cells alone
-                is_judged = checkpoint.is_pocket and parse(_text(cell)) is not None
-                folder.note(CellResult(index=cell.index, right=False if is_judged else None, problem=error.message))
-            else:
-                if job.cancelled():
-                    raise JobCancelled
-                record = self._generation.keep(job, cell.recipe, cell.index, picture)
-                self._judge(cell, record, checkpoint, folder)
-            reporter.image_done()
-        return reporter.elapsed_s
-
-    def _is_there(
-        self, job: Job, cell: GridCell, made: ImageRecord | None, checkpoint: Checkpoint, folder: GridFolder
-    ) -> bool:
-        """Whether a cell is drawn: `made` by this job, just before the studio was killed, or earlier; it is then
-        judged."""
-        if job.cancelled():
-            raise JobCancelled
-        record = made or self._generation.reuse(job, cell.recipe, cell.index)
-        if record is None:
-            return False
-        self._judge(cell, record, checkpoint, folder)
-        return True
-
-    def _judge(self, cell: GridCell, record: ImageRecord, checkpoint: Checkpoint, folder: GridFolder) -> None:
-        scene = parse(_text(cell)) if checkpoint.is_pocket else None
-        score = self._scoring.score(record, checkpoint)
-        folder.note(
-            CellResult(
-                index=cell.index,
-                image_id=record.id,
-                right=None if scene is None else judge(opened(self._gallery.path(record)), scene).correct,
-                cosine=score and round(score.cosine, 6),
-                judge=score.judge if score else "",
-            )
-        )
 
     def _write_sheet(self, folder: GridFolder, grid: Grid) -> None:
         paths = self._paths(folder)
@@ -260,7 +210,3 @@ def _chosen_steps(run: Run[TrainingPlan], request: GridRequest) -> tuple[int, ..
 def _plain(prompt: str) -> str:
     """A prompt that reads the same with a tag behind it as without one, to the letter."""
     return " ".join(prompt.split()).strip(" ,")
-
-
-def _text(cell: GridCell) -> str:
-    return without_tags(cell.recipe.prompt)

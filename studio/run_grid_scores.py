@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from studio.comparison import over_prompts
-from studio.domain.run_grid import CellResult, Grid, GridColumn
+from studio.domain.cells import CellResult
+from studio.domain.run_grid import Grid, GridColumn
 from studio.statistics import Estimate, share
 
 FEWEST_PROMPTS = 6

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from studio.domain.catalogue import Checkpoint
-from studio.domain.errors import StudioError
+from studio.domain.errors import NotFound, StudioError
 from studio.domain.images import ImageRecord
 from studio.domain.scores import JUDGE_CONFIG, Score
 from studio.domain.tags import without_tags
@@ -40,6 +40,17 @@ class ScoringService:
         found = sorted(self._judges_dir.glob(f"*/{JUDGE_CONFIG}"))
         return found[0].parent if found else None
 
+    def judges(self) -> tuple[str, ...]:
+        """The names of the judges that there are, ours first."""
+        found = sorted(path.parent.name for path in self._judges_dir.glob(f"*/{JUDGE_CONFIG}"))
+        return (POCKET_JUDGE.name, *(name for name in found if name != POCKET_JUDGE.name))
+
+    def folder_of(self, name: str) -> Path:
+        """The folder of the judge called `name`; raises NotFound where there is none."""
+        if name not in self.judges():
+            raise NotFound(f"There is no judge called {name!r}.", f"There are: {', '.join(self.judges())}.")
+        return POCKET_JUDGE if name == POCKET_JUDGE.name else self._judges_dir / name
+
     def problem(self, checkpoint: Checkpoint) -> str:
         """Why the judge of a checkpoint's pictures cannot be used; "" as far as is known it can."""
         judge = self.judge_of(checkpoint)
@@ -54,11 +65,21 @@ class ScoringService:
 
     def score(self, record: ImageRecord, checkpoint: Checkpoint) -> Score | None:
         """Have a picture judged by its prompt, as it was written, without tags; None where there is no judge."""
-        judge, score = self.judge_of(checkpoint), None
-        if judge is not None:
-            with self._noting(judge):
-                score = self._engine.get().score(judge, self._gallery.path(record), without_tags(record.recipe.prompt))
-                self._ledger.keep_score(record.id, score)
+        return self.score_by(self.judge_of(checkpoint), record, without_tags(record.recipe.prompt))
+
+    def score_by(self, judge: Path | None, record: ImageRecord, text: str) -> Score | None:
+        """Have a picture judged by the judge in a folder, and by `text`; None where there is no judge, or it cannot be
+        used."""
+        score = None if judge is None else self.score_file(judge, self._gallery.path(record), text)
+        if score is not None:
+            self._ledger.keep_score(record.id, score)
+        return score
+
+    def score_file(self, judge: Path, picture: Path, text: str) -> Score | None:
+        """Have the picture in a file judged, and keep nothing of it; None where the judge cannot be used."""
+        score = None
+        with self._noting(judge):
+            score = self._engine.get().score(judge, picture, text)
         return score
 
     def scores(self, job_id: str) -> dict[str, Score]:

@@ -17,6 +17,7 @@ from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import parse_request
 from studio.engine_process import EngineProcess
+from studio.evaluation import EvaluationService
 from studio.flash import FlashService
 from studio.gallery import Gallery
 from studio.generation import EarlierPictures, EngineHolder, GenerationService, job_images
@@ -60,6 +61,7 @@ class Services:
     distillation: DistillationService
     training: TrainingService
     run_grids: RunGridService
+    evaluations: EvaluationService
 
     def close(self) -> None:
         """Stop the worker; a job in the middle goes on at the next start."""
@@ -136,16 +138,11 @@ def open_services(
     additions = Additions(adapters=adapters, accelerators=accelerators)
     earlier = EarlierPictures(gallery, ledger, additions, holder, settings)
     generation = GenerationService(catalogue, runner, gallery, holder, additions, earlier)
-    reproduction = ReproductionService(runner, gallery, generation)
     scoring = ScoringService(settings.judges_dir, ledger, gallery, holder)
-    flash = FlashService(catalogue, runner, gallery, generation, scoring)
     trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
     distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
     training = TrainingService(catalogue, trainer, ledger, settings, store, holder, drawing_queue=queue)
-    run_grids = RunGridService(catalogue, runner, training, gallery, generation, scoring)
-    runner.start()
-    trainer.start()
-    return Services(
+    services = Services(
         settings=settings,
         catalogue=catalogue,
         own_checkpoints=own_checkpoints,
@@ -158,14 +155,18 @@ def open_services(
         gallery=gallery,
         generation=generation,
         planning=PlanningService(catalogue, settings, holder),
-        reproduction=reproduction,
+        reproduction=ReproductionService(runner, gallery, generation),
         scoring=scoring,
-        flash=flash,
+        flash=FlashService(catalogue, runner, gallery, generation, scoring),
         trainer=trainer,
         distillation=distillation,
         training=training,
-        run_grids=run_grids,
+        run_grids=RunGridService(catalogue, runner, training, gallery, generation, scoring),
+        evaluations=EvaluationService(catalogue, runner, gallery, generation, scoring, settings.evaluations_dir),
     )
+    runner.start()
+    trainer.start()
+    return services
 
 
 def _engine(settings: Settings, catalogue: Catalogue, is_page: bool) -> Engine:

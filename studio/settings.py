@@ -80,6 +80,11 @@ class Settings(BaseModel):
         return self.data_dir / "runs"
 
     @property
+    def evaluations_dir(self) -> Path:
+        """A folder for each evaluation: what was asked, and what came of each picture."""
+        return self.data_dir / "evaluations"
+
+    @property
     def ledger_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / 'studio.db'}"
 

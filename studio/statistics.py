@@ -71,6 +71,28 @@ def mean(values: Sequence[float]) -> Estimate:
     return replace(estimate, low=low, high=high)
 
 
+def mean_share(shares: Sequence[float], most: float = 1.0) -> Estimate:
+    """The mean of at least one share, each from 0 to `most`, such as that of a prompt's pictures that are right. A
+    bootstrap knows nothing of what it has not seen, where hardly any differ from 0 or `most`; the interval is that of
+    Agresti & Coull (1998), with two shares of 0 and two of `most` added: for shares of 0 and 1 a proportion's."""
+    return _with_extremes(np.asarray(shares, dtype=float), (0.0, most), 2)
+
+
+def mean_share_difference(differences: Sequence[float], most: float = 1.0) -> Estimate:
+    """The mean of at least one difference of two shares, each from -`most` to `most`, with the interval of Bonett &
+    Price (2012) for paired proportions: one difference at each end is added."""
+    return _with_extremes(np.asarray(differences, dtype=float), (-most, most), 1)
+
+
+def _with_extremes(values: np.ndarray, ends: tuple[float, float], count: int) -> Estimate:
+    added = np.concatenate([values, np.repeat(ends, count)])
+    middle = float(added.mean())
+    half = float(norm.ppf(0.975) * added.std() / np.sqrt(len(added)))
+    value = float(values.mean())
+    low, high = max(ends[0], min(value, middle - half)), min(ends[1], max(value, middle + half))
+    return Estimate(value=value, n=len(values), low=low, high=high)
+
+
 def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
     """The mean of the differences pair by pair, `values` less `others`, with an interval as that of `mean`.
 

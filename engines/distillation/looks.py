@@ -13,8 +13,8 @@ from engines.distillation.pictures import noise_of
 from engines.distillation.reading import CaptionReader
 from engines.distillation.sampling import draw_few
 from engines.distillation.unet_pair import UnetPair
-from engines.pocket.accuracy import trials
 from engines.pocket.grammar import parse
+from engines.pocket.trials import trials
 from engines.training.diffusion import NoiseSchedule
 from engines.training.drawing import decoded, judged, save_picture
 from engines.training.unet import Told, whole_picture

@@ -1,38 +1,21 @@
 """How often a pocket pipeline draws what it was told, judged by the checker."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, LCMScheduler
 from PIL import Image
 from scipy.stats import binomtest
 
 from engines.pocket.checker import Verdict, judge
-from engines.pocket.grammar import paraphrase, says_background
-from engines.pocket.sampling import MIXTURE, sample_scene
-from engines.pocket.world import Scene
-
-TEST_SEED = 20_261_121
-"""Base of the seeds of test prompts; training draws from other sequences."""
+from engines.pocket.trials import Trial
 
 GUIDANCE = 3.0
 """What was best on prompts of another seed."""
 
 SKILLS = ("presence", "colour", "shape", "count", "relation", "place", "size", "background")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One test prompt with the scene it means."""
-
-    kind: str
-    is_held_out: bool
-    scene: Scene
-    prompt: str
-    seed: int
 
 
 @dataclass
@@ -80,22 +63,6 @@ class Report:
     def pooled(group: dict[str, Tally]) -> Tally:
         """All kinds of a group together."""
         return Tally(right=sum(t.right for t in group.values()), total=sum(t.total for t in group.values()))
-
-
-def trials(per_kind: int, held_out_per_kind: int, base_seed: int = TEST_SEED) -> Iterator[Trial]:
-    """Draw test prompts, paraphrased as people would, each naming its background so that it can be judged."""
-    for key, kind in enumerate(MIXTURE):
-        for is_held_out, count in ((False, per_kind), (True, held_out_per_kind)):
-            for index in range(count):
-                yield _trial(kind, is_held_out, np.random.default_rng([base_seed, key, is_held_out, index]))
-
-
-def _trial(kind: str, is_held_out: bool, rng: np.random.Generator) -> Trial:
-    scene = sample_scene(rng, kind, is_held_out)
-    prompt = paraphrase(scene, rng)
-    while not says_background(prompt, scene):
-        prompt = paraphrase(scene, rng)
-    return Trial(kind=kind, is_held_out=is_held_out, scene=scene, prompt=prompt, seed=int(rng.integers(2**32)))
 
 
 @dataclass(frozen=True, kw_only=True)

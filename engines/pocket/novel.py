@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from engines.pocket.accuracy import Trial
 from engines.pocket.grammar import caption
 from engines.pocket.sampling import choose
+from engines.pocket.trials import Trial
 from engines.pocket.world import BACKGROUNDS, COLOURS, NOVEL_SHAPES, PLACES, RELATIONS, SHAPES, Scene, Thing
 
 KINDS = ("single", "place", "pair")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from engines.pocket.accuracy import trials
 from engines.pocket.album import MOUNTED, mountedness, unmounted
 from engines.pocket.checker import judge
 from engines.pocket.grammar import NOVEL_NOUNS, parse
 from engines.pocket.novel import novel_trials
+from engines.pocket.trials import trials
 from engines.pocket.world import Scene
 from engines.training.captions import with_trigger
 from engines.training.encoding import opened_upright

@@ -17,7 +17,7 @@ from studio.domain.request import (
     Steps,
     invalid_request,
 )
-from studio.domain.tags import AdapterUse, LoraScale
+from studio.domain.tags import AdapterUse, LoraScale, without_tags
 
 MAX_PROMPTS, MAX_SEEDS, MAX_SCALES = 50, 64, 8
 MAX_PICTURES = 4000
@@ -70,6 +70,11 @@ class GridCell:
     column: GridColumn
     recipe: ResolvedRequest
 
+    @property
+    def text(self) -> str:
+        """What it is to show."""
+        return without_tags(self.recipe.prompt)
+
 
 class Grid(_Frozen):
     """The columns, the one without an adapter first, and what each draws: every prompt with every seed. `recipe` holds
@@ -104,20 +109,6 @@ class Grid(_Frozen):
         prompt, seed = self.rows[row]
         text = f"{prompt} {column.use.tag}" if column.use else prompt
         return self.recipe.model_copy(update={"prompt": text, "seed": seed, "num_images": 1})
-
-
-class CellResult(BaseModel):
-    """What came of a cell: a picture, or the `problem` that kept it from being drawn. `right`: whether it shows what
-    its prompt says (None: nobody can tell); `cosine` is its CLIP score, by `judge`."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    index: int
-    image_id: str = ""
-    right: bool | None = None
-    cosine: float | None = None
-    judge: str = ""
-    problem: str = ""
 
 
 def parse_grid(values: Mapping[str, Any]) -> GridRequest:

@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from engines.base import Engine
 from studio.domain.catalogue import Catalogue
+from studio.domain.cells import CellResult
 from studio.domain.errors import InvalidRequest
 from studio.domain.events import Cancelled, Finished
 from studio.domain.request import GenerationRequest
 from studio.domain.run_files import EXPORTS, GRIDS, checkpoint_name
-from studio.domain.run_grid import CellResult, Grid, GridColumn, parse_grid
+from studio.domain.run_grid import Grid, GridColumn, parse_grid
 from studio.domain.tags import AdapterUse
 from studio.domain.training import TrainingPlan, parse_training
 from studio.generation import EngineHolder
@@ -110,10 +111,10 @@ def test_what_is_there_is_not_drawn_again(studio: Services, run: Run[TrainingPla
 
 def test_results_lie_in_the_folder_of_the_run(studio: Services, run: Run[TrainingPlan], grid: RunGrid) -> None:
     again = GridFolder(run.folder / GRIDS / grid.folder.job_id)
-    assert again.grid == grid.grid and again.results() == grid.results
+    assert again.asked == grid.grid and again.results() == grid.results
     with Image.open(again.sheet) as sheet:
         assert sheet.width > 5 * 128 and sheet.height > 4 * 128
-    scores = column_scores(again.grid, again.results())
+    scores = column_scores(again.asked, again.results())
     assert [score.n for score in scores] == [4] * 5
     assert all(score.right and score.right.n == 4 and score.clip for score in scores)
     assert verdict(scores)

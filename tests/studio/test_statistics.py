@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from studio.similarity import ssim
-from studio.statistics import Estimate, mean, mean_difference, median, share, spread
+from studio.statistics import Estimate, mean, mean_difference, mean_share, mean_share_difference, median, share, spread
 
 
 def test_a_shares_interval_is_wilsons() -> None:
@@ -47,6 +47,30 @@ def test_the_interval_of_a_mean_holds_it_as_often_as_it_says_however_few_there_a
         assert told.low is not None and told.high is not None and told.n == count
         held += told.low <= 3 <= told.high
     assert 0.9 <= held / 200 <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("chance", "loss", "pictures"), [(0.98, 0.0, 2), (0.95, 0.1, 1), (0.6, 0.1, 2), (0.99, 0.03, 1)]
+)
+def test_intervals_of_shares_hold_the_truth_near_their_ends_too(chance: float, loss: float, pictures: int) -> None:
+    """Prompts differ in how hard they are; of each there are a few pictures."""
+    rng = np.random.default_rng(3)
+    held_share = held_difference = 0
+    for _ in range(600):
+        easy = rng.beta(12 * chance, 12 * (1 - chance), 34)
+        hard = (easy > rng.random(34) * 0.2) * easy * (1 - loss / chance)
+        first, second = (rng.binomial(pictures, each) / pictures for each in (easy, hard))
+        told, apart = mean_share(list(first)), mean_share_difference(list(second - first))
+        assert told.low is not None and told.high is not None and apart.low is not None and apart.high is not None
+        held_share += told.low <= chance <= told.high
+        held_difference += apart.low <= float((hard - easy).mean()) <= apart.high
+    assert held_share / 600 >= 0.93 and held_difference / 600 >= 0.93
+
+
+def test_a_share_of_all_is_not_sure_to_be_all() -> None:
+    told, apart = mean_share([100.0] * 34, most=100.0), mean_share_difference([0.0] * 34, most=100.0)
+    assert told.value == told.high == 100 and told.low is not None and 85 < told.low < 97, "three of n in a hundred"
+    assert apart.value == 0 and apart.low is not None and -9 < apart.low < -5 and apart.high == -apart.low
 
 
 def test_one_value_has_a_mean_without_an_interval() -> None:

@@ -11,9 +11,9 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from studio.domain.cells import CellResult
 from studio.domain.run_events import Looked, line_of
 from studio.domain.run_files import CHECKPOINTS, EVENTS, checkpoint_name
-from studio.domain.run_grid import CellResult
 from studio.domain.training import TrainingPlan, parse_training
 from studio.gallery import NewImage
 from studio.run_grid import RunGrid

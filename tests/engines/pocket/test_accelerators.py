@@ -5,7 +5,8 @@ import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline, LCMScheduler
 
 from engines.parts import TINY_VAE_FOLDER
-from engines.pocket.accuracy import Sampling, measure, trials
+from engines.pocket.accuracy import Sampling, measure
+from engines.pocket.trials import trials
 from studio.domain.catalogue import Accelerator, Catalogue
 from studio.domain.timesteps import lcm_timesteps
 from studio.services import CATALOGUE_PATH

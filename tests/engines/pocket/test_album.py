@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.pocket.accuracy import trials
 from engines.pocket.album import MOUNTED, mounted, mountedness, unmounted
 from engines.pocket.checker import judge
+from engines.pocket.trials import trials
 from engines.pocket.world import BACKGROUNDS, Scene, Thing, render
 
 TRIALS = tuple(trials(12, 0, 41))

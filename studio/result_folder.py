@@ -1,0 +1,72 @@
+"""A folder that tells of many pictures: what was asked, and a line for each of them."""
+
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from studio.domain.cells import CellResult
+from studio.files import atomic_write, storage_errors
+
+_RESULTS = "results.jsonl"
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+class ResultFolder(Generic[Asked]):
+    """Its name is the id of the job that draws them, and so sorts by age. What was asked lies in the file `name`."""
+
+    def __init__(self, folder: Path, asked_type: type[Asked], name: str) -> None:
+        self._folder = folder
+        self._asked_type = asked_type
+        self._asked = folder / name
+
+    @property
+    def job_id(self) -> str:
+        return self._folder.name
+
+    @property
+    def path(self) -> Path:
+        return self._folder
+
+    @property
+    def asked(self) -> Asked:
+        """What was asked; raises OSError or ValueError where that cannot be read."""
+        return self._asked_type.model_validate_json(self._asked.read_bytes())
+
+    def begin(self, asked: Asked) -> None:
+        """Make the folder ready to be written to; of what is there already, a line that was cut short goes.
+
+        Raises:
+            StorageFailed: it cannot be written.
+        """
+        with storage_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(self._asked, asked.model_dump_json().encode())
+        lines = [result.model_dump_json() + "\n" for result in self.results().values()]
+        if lines:
+            atomic_write(self._folder / _RESULTS, "".join(lines).encode())
+
+    def note(self, result: CellResult) -> None:
+        """Write down what came of a cell.
+
+        Raises:
+            StorageFailed: it cannot be written, or the folder was deleted.
+        """
+        with storage_errors(self._folder), (self._folder / _RESULTS).open("a", encoding="utf-8") as file:
+            file.write(result.model_dump_json() + "\n")
+
+    def results(self) -> dict[int, CellResult]:
+        """What came of the cells so far, by their index."""
+        try:
+            lines = (self._folder / _RESULTS).read_bytes().splitlines()
+        except OSError:
+            return {}
+        found = (_result(line) for line in lines)
+        return {result.index: result for result in found if result is not None}
+
+
+def _result(line: bytes) -> CellResult | None:
+    try:
+        return CellResult.model_validate_json(line)
+    except ValidationError:
+        return None
