@@ -10,7 +10,7 @@ from PIL import Image
 from studio.domain.catalogue import Checkpoint
 from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
-from studio.domain.scores import Score
+from studio.domain.scores import JudgeExam, Score
 from studio.domain.tags import AdapterUse
 
 OnFetch = Callable[[int, int], None]
@@ -112,6 +112,14 @@ class Engine(Protocol):
 
         Raises:
             NotFound, CorruptModel: it cannot be had.
+        """
+        ...
+
+    def examine(self, judge: Path) -> JudgeExam:
+        """Ask the open_clip model in the folder `judge` what it can tell on drawn scenes; takes seconds to minutes.
+
+        Raises:
+            NotFound, CorruptModel: see `score`.
         """
         ...
 

@@ -18,6 +18,7 @@ from engines.adapters import AdapterShelf
 from engines.base import ChosenAdapter, EngineState, OnFetch, Picture, Step, unheard
 from engines.devices import cpu_threads, dtype_name
 from engines.failures import is_out_of_memory
+from engines.judge_exam import examine
 from engines.judges import JudgeShelf, opened
 from engines.loading import Loaded
 from engines.memory import release_memory
@@ -31,7 +32,7 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import GenerationFailed, JobCancelled
 from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
-from studio.domain.scores import Score
+from studio.domain.scores import JudgeExam, Score
 
 logger = logging.getLogger(__name__)
 _FLAT = 1 / 255
@@ -71,6 +72,11 @@ class StableDiffusionEngine:
     def preload_judge(self, judge: Path) -> None:
         """See `engines.base.Engine.preload_judge`."""
         self._judges.take(judge)
+
+    def examine(self, judge: Path) -> JudgeExam:
+        """See `engines.base.Engine.examine`."""
+        taken = self._judges.take(judge)
+        return examine(taken.id, lambda image, text: taken.score(image, text).cosine)
 
     def score(self, judge: Path, picture: Path, text: str) -> Score:
         """See `engines.base.Engine.score`."""

@@ -23,7 +23,7 @@ from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import GenerationFailed
 from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
-from studio.domain.scores import Score
+from studio.domain.scores import JudgeExam, Score
 from studio.engine_messages import Answer, Call, Callback, Look, Stream, portable
 from studio.processes import child_environment
 from studio.settings import Settings
@@ -80,6 +80,10 @@ class EngineProcess:
     def preload_judge(self, judge: Path) -> None:
         """See `engines.base.Engine.preload_judge`."""
         self._do("preload_judge", (judge,), {})
+
+    def examine(self, judge: Path) -> JudgeExam:
+        """See `engines.base.Engine.examine`."""
+        return self._do("examine", (judge,), {})
 
     def score(self, judge: Path, picture: Path, text: str) -> Score:
         """See `engines.base.Engine.score`."""

@@ -22,7 +22,7 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import JobCancelled, StudioError
 from studio.domain.memory import MemoryPlan
 from studio.domain.request import ResolvedRequest
-from studio.domain.scores import Score
+from studio.domain.scores import JudgeExam, Score
 from studio.engine_messages import Answer, Call, Callback, Look, Stream, portable
 from studio.services import CATALOGUE_PATH, load_engine
 from studio.settings import Settings
@@ -105,6 +105,9 @@ class Worker:
 
     def preload_judge(self, call_id: int, judge: Path) -> None:
         self._engine.preload_judge(judge)
+
+    def examine(self, call_id: int, judge: Path) -> JudgeExam:
+        return self._engine.examine(judge)
 
     def score(self, call_id: int, judge: Path, picture: Path, text: str) -> Score:
         return self._engine.score(judge, picture, text)

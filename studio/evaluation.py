@@ -23,6 +23,7 @@ from studio.gallery import Gallery
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
+from studio.judge_remarks import circular_words
 from studio.scoring import ScoringService
 
 KIND = "evaluation"
@@ -46,6 +47,11 @@ class Standing:
     @property
     def id(self) -> str:
         return self.folder.job_id
+
+    @property
+    def begun_at(self) -> float:
+        """When it was asked for, in seconds since 1970."""
+        return self.folder.begun_at
 
     @property
     def is_running(self) -> bool:
@@ -136,6 +142,16 @@ class EvaluationService:
             kept = dict(list(self._analyses.items())[-_KEPT:])
             self._analyses = {**kept, standing.id: (len(standing.results), told)}
         return told
+
+    def remark(self, evaluation: Evaluation) -> str:
+        """What makes its CLIP scores doubtful, in a sentence; "" where nothing is known to."""
+        if not evaluation.judge:
+            return ""
+        try:
+            judge = self._scoring.folder_of(evaluation.judge)
+        except NotFound:
+            return ""
+        return circular_words(judge, (system.recipe.checkpoint for system in evaluation.systems), self._catalogue)
 
     def remaining_s(self, evaluation: Evaluation) -> float | None:
         """How long drawing will take, by how long pictures like these took here; None where a system is new here."""

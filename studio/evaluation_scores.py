@@ -11,7 +11,7 @@ from typing import Literal
 
 from studio.domain.cells import CellResult
 from studio.domain.evaluation import Evaluation, System
-from studio.paired import LEAST_PROMPTS, Paired, compare_all
+from studio.paired import LEAST_PROMPTS, Paired, VerdictWord, compare_all
 from studio.statistics import Estimate, Spread, mean, mean_share, mean_share_difference, spread
 
 MeasureId = Literal["right", "clip"]
@@ -183,19 +183,35 @@ def headline(analysis: Analysis) -> str:
     if count < LEAST_PROMPTS:
         return f"{_prompts(count)} are too few to say which is better: {LEAST_PROMPTS} at least, 34 or more to be sure."
     told = [each for each in analysis.systems if measure in each.against]
-    return "; ".join(_claim(each, base, measure) for each in told) + f", by {_by(measure)} on {_prompts(count)}."
+    claims = [
+        _claim(word, [each for each in told if each.against[measure].verdict == word], base, measure) for word in _SAID
+    ]
+    return f"{'; '.join(filter(None, claims))} – by {_by(measure)} on {_prompts(count)}."
 
 
-def _claim(score: SystemScore, base: SystemScore, measure: MeasureId) -> str:
-    paired = score.against[measure]
-    words = {
-        "better": f"{score.system.name} is better than {base.system.name}",
-        "worse": f"{score.system.name} is worse than {base.system.name}",
-        "not worse": f"{score.system.name} is not worse than {base.system.name} by {paired.margin:g} points or more",
-        "undecided": f"{score.system.name} cannot be told from {base.system.name} yet",
-        "too few prompts": f"of {score.system.name} there are too few prompts",
-    }[paired.verdict]
-    return f"{words} ({paired.difference.words(WORDS[measure].gain)} points, {p_words(paired.adjusted)})"
+_SAID: Mapping[VerdictWord, tuple[str, str]] = {
+    "better": ("is better than", "are better than"),
+    "worse": ("is worse than", "are worse than"),
+    "not worse": ("is not worse than", "are not worse than"),
+    "undecided": ("cannot be told from", "cannot be told from"),
+}
+"""Each verdict of one system and of several."""
+
+
+def _claim(word: VerdictWord, scores: Sequence[SystemScore], base: SystemScore, measure: MeasureId) -> str:
+    """What is said of the systems that a verdict holds for, with by how much where that is told."""
+    if not scores:
+        return ""
+    named = [
+        f"{each.system.name}{'' if word == 'undecided' else _amount(each.against[measure], measure)}" for each in scores
+    ]
+    names = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    tail = {"not worse": f" by {scores[0].against[measure].margin:g} points or more", "undecided": " yet"}.get(word, "")
+    return f"{names} {_SAID[word][len(scores) > 1]} {base.system.name}{tail}"
+
+
+def _amount(paired: Paired, measure: MeasureId) -> str:
+    return f" ({paired.difference.words(WORDS[measure].gain)} points, {p_words(paired.adjusted)})"
 
 
 def p_words(value: float) -> str:

@@ -31,8 +31,7 @@ def resolve_evaluation(request: EvaluationRequest, catalogue: Catalogue, judge: 
         InvalidRequest: values that do not fit each other or their checkpoint, two systems that are the same, too many
             pictures, a baseline or a set of prompts that is not there.
     """
-    asked = _with_controls(request) if request.has_control else request.systems
-    systems = _named([_system(each, catalogue, request.seed) for each in asked], catalogue)
+    systems = _named([_system(each, catalogue, request.seed, control) for each, control in _asked(request)], catalogue)
     names = [system.name for system in systems]
     baseline = request.baseline or names[0]
     if baseline not in names:
@@ -70,26 +69,32 @@ def default_set(checkpoint_ids: Sequence[str], catalogue: Catalogue) -> str:
     return "world" if is_pocket else "parti"
 
 
-def _with_controls(request: EvaluationRequest) -> tuple[SystemRequest, ...]:
-    """The systems as asked, each with adapters after the same without any, unless that is among them."""
-    systems: list[SystemRequest] = []
+def _asked(request: EvaluationRequest) -> list[tuple[SystemRequest, bool]]:
+    """The systems as asked, and before one with adapters its control, the same without any, unless that is there."""
+    systems: list[tuple[SystemRequest, bool]] = []
     bare = [_bare(each) for each in request.systems if not each.adapters]
     for each in request.systems:
-        if each.adapters and _bare(each) not in bare:
+        if request.has_control and each.adapters and _bare(each) not in bare:
             bare.append(_bare(each))
-            systems.append(_bare(each))
-        systems.append(each)
-    return tuple(systems)
+            systems.append((_bare(each), True))
+        systems.append((each, False))
+    return systems
 
 
 def _bare(system: SystemRequest) -> SystemRequest:
     return system.model_copy(update=_WITHOUT)
 
 
-def _system(asked: SystemRequest, catalogue: Catalogue, seed: int) -> System:
+def _system(asked: SystemRequest, catalogue: Catalogue, seed: int, is_control: bool) -> System:
     shared = asked.model_dump(exclude={"name", "adapters", "trigger"})
     recipe = catalogue.resolve(GenerationRequest(prompt="-", seed=seed, **shared))
-    return System(name=asked.name.strip(), recipe=recipe, adapters=asked.adapters, trigger=asked.trigger.strip())
+    return System(
+        name=asked.name.strip(),
+        recipe=recipe,
+        adapters=asked.adapters,
+        trigger=asked.trigger.strip(),
+        is_control=is_control,
+    )
 
 
 def _named(systems: list[System], catalogue: Catalogue) -> list[System]:
@@ -152,7 +157,8 @@ def _trigger(system: System, systems: Sequence[System]) -> list[str]:
 def _prompts(
     request: EvaluationRequest, systems: Sequence[System], catalogue: Catalogue
 ) -> tuple[EvaluationPrompt, ...]:
-    own = [EvaluationPrompt(text=_plain(text), group="own") for text in request.prompts or () if _plain(text)]
+    given = (EvaluationPrompt(text=each) if isinstance(each, str) else each for each in request.prompts or ())
+    own = [each.model_copy(update={"text": _plain(each.text)}) for each in given if _plain(each.text)]
     if request.prompts and not own:
         raise InvalidRequest("There is no prompt.", "Write what the pictures should show.", "prompts")
     chosen = request.prompt_set

@@ -29,6 +29,14 @@ class ResultFolder(Generic[Asked]):
         return self._folder
 
     @property
+    def begun_at(self) -> float:
+        """When it was begun, in seconds since 1970; 0 where that cannot be read."""
+        try:
+            return self._asked.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @property
     def asked(self) -> Asked:
         """What was asked; raises OSError or ValueError where that cannot be read."""
         return self._asked_type.model_validate_json(self._asked.read_bytes())

@@ -22,6 +22,7 @@ from studio.flash import FlashService
 from studio.gallery import Gallery
 from studio.generation import EarlierPictures, EngineHolder, GenerationService, job_images
 from studio.jobs import JobRunner
+from studio.judge_exams import JudgeExams
 from studio.ledger import Ledger
 from studio.own_accelerators import OwnAccelerators
 from studio.planning import PlanningService
@@ -31,6 +32,7 @@ from studio.runs import Run
 from studio.scoring import ScoringService
 from studio.settings import PROJECT_ROOT, Settings
 from studio.training import TrainingService
+from studio.voting import VotingService
 
 if TYPE_CHECKING:
     from engines.pool import PipelinePool
@@ -62,6 +64,8 @@ class Services:
     training: TrainingService
     run_grids: RunGridService
     evaluations: EvaluationService
+    voting: VotingService
+    judge_exams: JudgeExams
 
     def close(self) -> None:
         """Stop the worker; a job in the middle goes on at the next start."""
@@ -123,8 +127,7 @@ def open_services(
     """
     settings = settings or Settings.from_environment()
     catalogue = Catalogue.load(CATALOGUE_PATH)
-    own_checkpoints = OwnCheckpoints(settings.models_dir, catalogue)
-    own_checkpoints.refresh()
+    own_checkpoints, own_accelerators = _own(settings, catalogue)
     ledger = Ledger(settings.ledger_url)
     gallery = Gallery(settings.images_dir, ledger, catalogue)
     gallery.reconcile()
@@ -132,8 +135,6 @@ def open_services(
     holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
     store = AdapterStore(settings.adapters_dir)
     adapters = AdapterService(store, settings.models_dir, settings.runs_dir)
-    own_accelerators = OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue)
-    own_accelerators.refresh()
     accelerators = AcceleratorService(catalogue, settings.accelerators_dir, offline=settings.offline)
     additions = Additions(adapters=adapters, accelerators=accelerators)
     earlier = EarlierPictures(gallery, ledger, additions, holder, settings)
@@ -142,6 +143,7 @@ def open_services(
     trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
     distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
     training = TrainingService(catalogue, trainer, ledger, settings, store, holder, drawing_queue=queue)
+    evaluations = EvaluationService(catalogue, runner, gallery, generation, scoring, settings.evaluations_dir)
     services = Services(
         settings=settings,
         catalogue=catalogue,
@@ -162,11 +164,22 @@ def open_services(
         distillation=distillation,
         training=training,
         run_grids=RunGridService(catalogue, runner, training, gallery, generation, scoring),
-        evaluations=EvaluationService(catalogue, runner, gallery, generation, scoring, settings.evaluations_dir),
+        evaluations=evaluations,
+        voting=VotingService(evaluations, gallery),
+        judge_exams=JudgeExams(settings.judges_dir, scoring, holder),
     )
     runner.start()
     trainer.start()
     return services
+
+
+def _own(settings: Settings, catalogue: Catalogue) -> tuple[OwnCheckpoints, OwnAccelerators]:
+    """What a person has put into the data folder, in the catalogue from here on."""
+    checkpoints = OwnCheckpoints(settings.models_dir, catalogue)
+    accelerators = OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue)
+    checkpoints.refresh()
+    accelerators.refresh()
+    return checkpoints, accelerators
 
 
 def _engine(settings: Settings, catalogue: Catalogue, is_page: bool) -> Engine:

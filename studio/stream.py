@@ -27,6 +27,7 @@ class EventStream:
         self._is_stopped = is_stopped
         self._on_idle = on_idle
         self._events: list[Event] = []
+        self._images: set[str] = set()
         self._next_index = 0
         self._watchers = 0
         self._changed = threading.Condition()
@@ -53,6 +54,7 @@ class EventStream:
                 if isinstance(event, _NEWEST):
                     self._events = [old for old in self._events if not isinstance(old, _NEWEST)]
                 self._events.append(event)
+                self._images |= {event.image_id} if isinstance(event, ImageReady) else set()
                 self._next_index += 1
                 self._changed.notify_all()
             return event
@@ -104,9 +106,7 @@ class EventStream:
             return look()
 
     def _has_image(self, event: Event) -> bool:
-        if not isinstance(event, ImageReady):
-            return False
-        return any(isinstance(old, ImageReady) and old.image_id == event.image_id for old in self._events)
+        return isinstance(event, ImageReady) and event.image_id in self._images
 
     def _terminal(self) -> Event | None:
         last = self._events[-1] if self._events else None

@@ -14,6 +14,7 @@ from studio.flash import KIND as FLASH
 from studio.flash import comparison_of
 from studio.flash_files import archive
 from studio.services import Services
+from tabs.evaluation_routes import evaluation_routes
 from tabs.run_routes import FOREVER, run_routes
 
 THUMB_PX = 320
@@ -74,6 +75,7 @@ def build_routes(services: Services) -> list[Route]:
         Route("/pictures/{image_id:str}/thumb", thumb),
         Route("/comparisons/{job_id:str}.zip", comparison),
         *run_routes(services),
+        *evaluation_routes(services),
         Route("/adapters/{adapter_id:str}/preview", adapter_preview),
         Route("/health", health),
     ]

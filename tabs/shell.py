@@ -6,6 +6,7 @@ import gradio as gr
 
 from studio.services import Services
 from tabs.distil import build_distil
+from tabs.evaluate import build_evaluate
 from tabs.flash import build_flash
 from tabs.generate import GenerateTab, build_generate
 from tabs.handlers import QUIET, guarded
@@ -49,6 +50,8 @@ def build(services: Services) -> gr.Blocks:
             if is_local(services.settings):
                 with gr.Tab("Train LoRA", id="train"):
                     train = build_train(services, generate.token)
+            with gr.Tab("Evaluate", id="evaluate") as evaluate_tab:
+                evaluate = build_evaluate(services, generate.token)
             with gr.Tab("Library", id="library") as library_tab:
                 library = build_library(services, generate)
             with gr.Tab("System", id="system") as system_tab:
@@ -64,7 +67,10 @@ def build(services: Services) -> gr.Blocks:
         if train is not None:
             loaded = loaded.then(guarded(train.on_load), train.run, [train.run, *train.results], **QUIET)
             _wire_training(tabs, generate, train)
+        kept = [evaluate.systems.asked, evaluate.shown, evaluate.token]
+        loaded = loaded.then(guarded(evaluate.on_load), kept, evaluate.outputs, **QUIET)
         loaded.then(None, js=_READY_JS, **QUIET)
+        evaluate_tab.select(guarded(evaluate.on_load), kept, evaluate.outputs, **QUIET)
         library_tab.select(guarded(library.turn(0)), library.query, library.listing, **QUIET)
         shown = {"fn": guarded(system.on_show), "inputs": generate.token, "outputs": system.outputs, **QUIET}
         system_tab.select(**shown)
@@ -99,7 +105,11 @@ def _wire_training(tabs: gr.Tabs, generate: GenerateTab, train: TrainTab) -> Non
 
 def appearance() -> dict[str, Any]:
     """What `launch` takes for the look and the keys."""
-    return {"theme": theme(), "css": asset("studio.css"), "head": f"<script>{asset('keys.js')}</script>"}
+    return {
+        "theme": theme(),
+        "css": asset("studio.css") + asset("vote.css"),
+        "head": f"<script>{asset('keys.js')}</script>",
+    }
 
 
 def theme() -> gr.themes.Base:

@@ -46,6 +46,12 @@ def build_matrix(value: str, elem_id: str) -> gr.HTML:
     return _build("matrix", value, elem_id)
 
 
+def build_systems(value: str, elem_id: str) -> gr.HTML:
+    """The ways of drawing that are compared; see `tabs.evaluate_views.systems`. Its `pick` event carries a `name`, and
+    whether that becomes the baseline or goes: `does`."""
+    return _build("systems", value, elem_id)
+
+
 def build_signal(elem_id: str) -> gr.HTML:
     """Nothing to see. Its `play` event fires when its value, a job's id, changes: `gr.on` takes only events that
     Gradio names itself, and (in 6.31) hears no change of a `gr.State`."""

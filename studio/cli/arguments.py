@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from studio import __version__
 from studio.cli.dataset_arguments import add_dataset
 from studio.cli.distil_arguments import DISTIL_FLAGS, add_distil
+from studio.cli.evaluate_arguments import EVALUATE_FLAGS, add_evaluate
 from studio.cli.grid_arguments import GRID_FLAGS, add_grid
 from studio.cli.hub_arguments import add_hub_actions
 from studio.cli.merge_arguments import add_merge
@@ -32,7 +33,7 @@ FLAGS = {
 }
 """Field of the request → its flag and what stands for the value in the help."""
 
-_COMMANDS = "generate | flash | train | grid | distil | dataset | models | adapters | serve"
+_COMMANDS = "generate | flash | train | grid | evaluate | distil | dataset | models | adapters | serve"
 _EPILOG = "Settings come from FLASH_STUDIO_* variables, such as FLASH_STUDIO_DATA_DIR; the README lists them."
 
 
@@ -90,14 +91,14 @@ def build_parser(catalogue: Catalogue) -> Parser:
         description="Draw the same prompts and seeds with each adapter that a training run has kept, at several scales "
         "and without any, and say which is best. What was drawn before is not drawn again.", allow_abbrev=False,
     ))  # fmt: skip
-    add_dataset(
-        commands.add_parser(
-            "dataset",
-            help="look at pictures and prepare them",
-            description="Pictures to train with.",
-            allow_abbrev=False,
-        )
-    )
+    add_evaluate(commands.add_parser(
+        "evaluate", help="say which of several ways of drawing is better, and how sure that is",
+        description="Draw the same prompts and seeds with several systems, judge the pictures and compare them prompt "
+        "by prompt. What was drawn before is not drawn again.", allow_abbrev=False,
+    ))  # fmt: skip
+    add_dataset(commands.add_parser(
+        "dataset", help="look at pictures and prepare them", description="Pictures to train with.", allow_abbrev=False,
+    ))  # fmt: skip
     _add_models(commands.add_parser(
         "models", help="list the models, add or make one of your own",
         description="Without an action: list the models, what they are and where.", allow_abbrev=False,
@@ -124,8 +125,9 @@ def request_values(options: argparse.Namespace) -> dict[str, object]:
 def flag(field: str | None) -> str:
     """The flag of a field, or "" for the prompt and what has none."""
     name = field or ""
-    if name in GRID_FLAGS:
-        return GRID_FLAGS[name]
+    for plain in (GRID_FLAGS, EVALUATE_FLAGS):
+        if name in plain:
+            return plain[name]
     is_own = name in ("out", "steps", "baseline_steps", "baseline_guidance")
     for flags in (DISTIL_FLAGS, TRAIN_FLAGS):
         if name in flags and name not in FLAGS:

@@ -1,13 +1,13 @@
 """`train`: teach a checkpoint something new from pictures, tell how it goes, and say what came of it."""
 
 import argparse
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from studio.cli.passing import passing_services
 from studio.cli.report import DONE
 from studio.cli.runs import carry_out, new_reporter
+from studio.cli.toml import read_toml
 from studio.cli.train_arguments import TRAIN_FLAGS
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
@@ -70,12 +70,7 @@ def _told(request: TrainingRequest) -> int:
 def _configured(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError):
-        raise InvalidRequest(f"{path} cannot be read.", "Give a TOML file in UTF-8.", "config") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidRequest(f"{path} is no TOML: {error}.", "Write lines such as rank = 16.", "config") from None
+    values = read_toml(path, "config", "rank = 16")
     if folder := values.get("folder"):  # beside the file, wherever the command is given
         values["folder"] = str(Path(path).parent / Path(str(folder)).expanduser())
     return values

@@ -67,6 +67,13 @@ class SystemRequest(_Frozen):
     height: Height | None = None
 
 
+class EvaluationPrompt(_Frozen):
+    """A text that pictures are to show, and what kind of text it is."""
+
+    text: Prompt
+    group: str = ""
+
+
 class EvaluationRequest(_Frozen):
     """What was asked. `prompts` of one's own go before those of a set; `baseline` names the system that the others are
     compared with (the first one), `judge` a folder of judges (the one that knows the models' pictures)."""
@@ -78,7 +85,7 @@ class EvaluationRequest(_Frozen):
     baseline: str = ""
     prompt_set: str | None = None
     num_prompts: Annotated[int, Field(ge=1, le=MAX_PROMPTS)] = PRESETS["quick"][0]
-    prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=MAX_PROMPTS)] | None = None
+    prompts: Annotated[tuple[Prompt | EvaluationPrompt, ...], Field(min_length=1, max_length=MAX_PROMPTS)] | None = None
     seed: Seed = 0
     num_images: Annotated[int, Field(ge=1, le=MAX_SEEDS)] = PRESETS["quick"][1]
     """Of each prompt."""
@@ -88,12 +95,14 @@ class EvaluationRequest(_Frozen):
 
 
 class System(_Frozen):
-    """One way of drawing, decided: a recipe whose prompt and seed stand for all."""
+    """One way of drawing, decided: a recipe whose prompt and seed stand for all. `is_control`: nobody asked for it, but
+    for the same with an adapter."""
 
     name: str
     recipe: ResolvedRequest
     adapters: tuple[AdapterUse, ...] = ()
     trigger: str = ""
+    is_control: bool = False
 
     def prompt(self, text: str) -> str:
         """What is asked of the model to show `text`: with the words that call the adapters before, and their tags
@@ -103,13 +112,6 @@ class System(_Frozen):
     def recipe_of(self, text: str, seed: int) -> ResolvedRequest:
         """The recipe of one picture."""
         return self.recipe.model_copy(update={"prompt": self.prompt(text), "seed": seed, "num_images": 1})
-
-
-class EvaluationPrompt(_Frozen):
-    """A text that pictures are to show, and what kind of text it is."""
-
-    text: Prompt
-    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-// props.value: JSON of {empty, columns: [{title, note, id?: can be picked}], rows: [{title, cells: [{id, thumb, text} | null]}], selected,
+// props.value: JSON of {empty, columns: [{title, note, id?: can be picked}], rows: [{title, cells: [{id, thumb, text, note?} | null]}], selected,
 // line, percent (null: nothing runs)}
 const find = (selector) => element.querySelector(selector);
 const table = find("table"), head = find("thead"), body = find("tbody"), bar = find(".stage-bar");
@@ -35,6 +35,7 @@ const picture = (cell) => {
   button.append(image);
   button.addEventListener("click", () => { mark(cell.id); trigger("pick", { id: cell.id }); });
   place.append(button);
+  if (cell.note) place.append(make("small", cell.note));
   return place;
 };
 

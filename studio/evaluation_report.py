@@ -1,0 +1,111 @@
+"""An evaluation as one HTML file that needs neither the studio nor the network: verdict, figures, plots, pictures."""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+
+from studio import __version__
+from studio.domain.evaluation import Evaluation, EvaluationCell
+from studio.evaluation_export import manifest
+from studio.evaluation_files import Anchors
+from studio.evaluation_plots import anchors_html, frontier_html, strips_html
+from studio.evaluation_scores import Analysis
+from studio.evaluation_views import skills_html, table_html, verdict_html
+from studio.settings import PROJECT_ROOT
+
+MOST_PROMPTS, _MOST_THUMBS = 24, 600
+_THUMB_PX = 160
+
+PathOf = Callable[[EvaluationCell], Path | None]
+"""Where the picture of a cell lies; None where there is none."""
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""It loads nothing and runs nothing, whatever somebody wrote into a prompt."""
+_CSS = PROJECT_ROOT / "studio" / "data" / "report.css"
+
+
+def report_html(analysis: Analysis, anchors: Anchors, path_of: PathOf, remarks: Sequence[str] = ()) -> str:
+    """The whole file. Of the prompts those are shown in pictures whose systems differ most; `remarks` are said of the
+    judge."""
+    evaluation = analysis.evaluation
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    parts = [
+        f"<h1>{html.escape(evaluation.name)}</h1>",
+        verdict_html(analysis) or "<p>No prompt is drawn by all systems yet.</p>",
+        *(f'<p class="quiet">{html.escape(remark)}</p>' for remark in remarks if remark),
+        table_html(analysis),
+        frontier_html(analysis),
+        strips_html(analysis),
+        anchors_html(analysis, anchors),
+        skills_html(analysis),
+        f"<h2>Pictures</h2>{_pictures(analysis, path_of)}",
+        f"<h2>To repeat it</h2><pre>{html.escape(manifest(evaluation))}</pre>",
+        f'<p class="quiet">Flash Studio {__version__}, {when}</p>',
+    ]
+    css = _CSS.read_text(encoding="utf-8")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(evaluation.name)}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{css}</style></head><body>{''.join(parts)}</body></html>"
+    )
+
+
+def telling_places(analysis: Analysis) -> list[int]:
+    """The prompts by how far apart the systems lie on them, furthest first."""
+    base, measure = analysis.baseline, analysis.measure
+    if base is None or measure is None:
+        return list(range(len(analysis.evaluation.prompts)))
+
+    def apart(place: int) -> float:
+        values = [each.by_prompt.get(measure, {}).get(place) for each in analysis.systems]
+        known = [value for value in values if value is not None]
+        return max(known) - min(known) if known else 0.0
+
+    return sorted(analysis.places, key=lambda place: (-apart(place), place))
+
+
+def _pictures(analysis: Analysis, path_of: PathOf) -> str:
+    evaluation = analysis.evaluation
+    count = min(MOST_PROMPTS, max(1, _MOST_THUMBS // (len(evaluation.systems) * evaluation.num_images)))
+    places = telling_places(analysis)[:count]
+    cells = {(cell.system.name, cell.place, cell.image): cell for cell in evaluation.cells}
+    heads = "".join(f'<th scope="col">{html.escape(system.name)}</th>' for system in evaluation.systems)
+    rows = "".join(_row(evaluation, place, cells, path_of) for place in places)
+    told = f"{len(places)} of {len(evaluation.prompts)} prompts, those first on which the systems differ most."
+    return (
+        f'<p class="quiet">{told}</p><div class="figures-scroll"><table class="pictures">'
+        f"<thead><tr><th>Prompt</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(evaluation: Evaluation, place: int, cells: dict[tuple[str, int, int], EvaluationCell], path_of: PathOf) -> str:
+    shown: list[str] = []
+    for system in evaluation.systems:
+        images = [_img(cells[system.name, place, image], path_of) for image in range(evaluation.num_images)]
+        shown.append(f"<td>{''.join(images)}</td>")
+    return f'<tr><th scope="row">{html.escape(evaluation.prompts[place].text)}</th>{"".join(shown)}</tr>'
+
+
+def _img(cell: EvaluationCell, path_of: PathOf) -> str:
+    path = path_of(cell)
+    try:
+        thumb = _thumb(path) if path else ""
+    except OSError:
+        thumb = ""
+    words = html.escape(f"{cell.system.name}: {cell.text}, seed {cell.recipe.seed}")
+    return f'<img alt="{words}" title="{words}" src="{thumb}">' if thumb else "<p>–</p>"
+
+
+def _thumb(path: Path) -> str:
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((_THUMB_PX, _THUMB_PX))
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=82)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,149 @@
+"""What an evaluation says, as HTML that needs nothing else: on the page and in the report. Everything typed by a person
+is escaped here.
+
+Colours are the variables `--good`, `--bad`, `--quiet`, `--line`, `--accent-text` of whatever it stands in.
+"""
+
+import html
+from collections.abc import Sequence
+
+from studio.domain.evaluation import PRESETS
+from studio.evaluation_plots import WORD_CLASS, interval_svg
+from studio.evaluation_scores import (
+    MEASURES,
+    WORDS,
+    Analysis,
+    MeasureId,
+    SystemScore,
+    disagreement,
+    headline,
+    p_words,
+)
+from studio.paired import USUAL_SPREAD, Paired, prompts_needed
+
+
+def verdict_html(analysis: Analysis) -> str:
+    """The sentence that says what is better and how sure that is, and what else is to be known of it."""
+    if not analysis.places:
+        return ""
+    lines = [f'<p class="verdict-line">{html.escape(headline(analysis))}</p>']
+    if words := disagreement(analysis):
+        lines.append(f'<p class="field-warning">{html.escape(words)}</p>')
+    lines += [f'<p class="note quiet">{html.escape(words)}</p>' for words in _advice(analysis)]
+    return "".join(lines)
+
+
+def table_html(analysis: Analysis) -> str:
+    """Each system against the baseline: verdict and difference first, what it scores after; "" while nothing is."""
+    if not analysis.systems:
+        return ""
+    measures: list[MeasureId] = [each for each in MEASURES if any(each in system.means for system in analysis.systems)]
+    heads = ["System", "Verdict"]
+    for measure in measures:
+        heads += [f"{WORDS[measure].title}: difference"] if analysis.evaluation.others else []
+    heads += [WORDS[measure].title for measure in measures] + ["Seconds a picture", "Pictures"]
+    scales: dict[MeasureId, float] = {measure: _scale(analysis, measure) for measure in measures}
+    lines = [_line(each, analysis, measures, scales) for each in analysis.systems]
+    shown = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in heads)
+    return (
+        f'<div class="figures-scroll"><table class="figures"><thead><tr>{shown}</tr></thead>'
+        f'<tbody>{"".join(lines)}</tbody></table></div><p class="note quiet">{html.escape(_note(analysis))}</p>'
+    )
+
+
+def _line(score: SystemScore, analysis: Analysis, measures: Sequence[MeasureId], scales: dict[MeasureId, float]) -> str:
+    is_base = score.system.name == analysis.evaluation.baseline
+    first = next((score.against[measure] for measure in measures if measure in score.against), None)
+    word = "baseline" if is_base else first.verdict if first else ""
+    cells = [f'<td><span class="word {WORD_CLASS.get(word, "")}">{html.escape(word) or "–"}</span></td>']
+    for measure in measures if analysis.evaluation.others else ():
+        paired = score.against.get(measure)
+        cells.append(f"<td>{_difference(paired, measure, scales[measure])}</td>")
+    for measure in measures:
+        estimate = score.means.get(measure)
+        cells.append(f"<td>{html.escape(estimate.words(WORDS[measure].form)) if estimate else '–'}</td>")
+    failed = f", {score.failed} failed" if score.failed else ""
+    cells.append(f"<td>{f'{score.seconds.median:.2f}' if score.seconds else '–'}</td><td>{score.n}{failed}</td>")
+    return f'<tr><th scope="row">{html.escape(score.system.name)}</th>{"".join(cells)}</tr>'
+
+
+def _difference(paired: Paired | None, measure: MeasureId, scale: float) -> str:
+    if paired is None:
+        return "–"
+    words = paired.difference.words(WORDS[measure].gain)
+    wins = f"ahead in {paired.win_rate.value:.0%}"
+    return f"{html.escape(words)}{interval_svg(paired, scale)}<small>{p_words(paired.adjusted)}, {wins}</small>"
+
+
+def _scale(analysis: Analysis, measure: MeasureId) -> float:
+    """What the end of an interval's plot stands for."""
+    ends = [
+        abs(end)
+        for each in analysis.systems
+        if measure in each.against
+        for end in (each.against[measure].difference.low, each.against[measure].difference.high)
+        if end is not None
+    ]
+    return max([*ends, 1e-9]) * 1.08
+
+
+def skills_html(analysis: Analysis) -> str:
+    """How often each thing that a prompt asks for is right, where the checker can tell."""
+    names = list(dict.fromkeys(skill for each in analysis.systems for skill in each.skills))
+    if not names:
+        return ""
+    heads = "".join(f'<th scope="col">{html.escape(name.capitalize())}</th>' for name in names)
+    lines: list[str] = []
+    for each in analysis.systems:
+        cells = "".join(
+            f"<td>{html.escape(each.skills[name].words('{:.0f}'.format))}</td>" if name in each.skills else "<td>–</td>"
+            for name in names
+        )
+        lines.append(f'<tr><th scope="row">{html.escape(each.system.name)}</th>{cells}</tr>')
+    return (
+        '<h3>What is right, in percent</h3><div class="figures-scroll"><table class="figures">'
+        f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _advice(analysis: Analysis) -> list[str]:
+    """How many prompts it would take to tell those apart that cannot be told yet."""
+    undecided = [
+        paired
+        for each in analysis.systems
+        for measure, paired in each.against.items()
+        if measure == analysis.measure and paired.verdict in ("undecided", "too few prompts")
+    ]
+    if not undecided or not analysis.places:
+        return []
+    widths = [
+        (paired.difference.high - paired.difference.low) / 2
+        for paired in undecided
+        if paired.difference.low is not None and paired.difference.high is not None
+    ]
+    widest = max(widths, default=0.0)
+    margin = undecided[0].margin or widest / 2
+    needed = int(len(analysis.places) * (widest / max(margin, 1e-9)) ** 2) + 1
+    words = f"To tell a difference of {margin:g} points it would take about {needed:,} prompts"
+    return [f"{words}; there are {len(analysis.places)}."] if needed > len(analysis.places) else []
+
+
+def _note(analysis: Analysis) -> str:
+    evaluation = analysis.evaluation
+    pictures = "one picture" if evaluation.num_images == 1 else f"{evaluation.num_images} pictures"
+    words = (
+        f"{len(analysis.places)} of {len(evaluation.prompts)} prompts with {pictures} each; in square brackets "
+        "the 95 % interval over prompts. Differences are paired, prompt by prompt; p by sign flips, after Holm."
+    )
+    if analysis.judge:
+        words += f" CLIP score: cosine × 100, by {analysis.judge}, the prompt as it is written."
+        cut = sum(each.truncated for each in analysis.systems)
+        words += f" It read only the beginning of the prompts of {cut} pictures." if cut else ""
+    return words
+
+
+def advice_words(difference: float, spread: float = 100 * USUAL_SPREAD) -> str:
+    """How many prompts it takes to see a difference of so many points of CLIP score, before anything is drawn."""
+    needed = prompts_needed(difference, spread)
+    sizes = ", ".join(f"{name} {prompts}" for name, (prompts, _) in PRESETS.items())
+    return f"To see a difference of {difference:g} points it takes about {needed} prompts ({sizes})."

@@ -1,0 +1,383 @@
+"""The Evaluate tab: several ways of drawing on the same prompts; what is better, by how much, and how sure that is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio.domain.errors import InvalidRequest, NotFound, StudioError
+from studio.domain.evaluation import PRESETS, Evaluation
+from studio.evaluation import Standing
+from studio.evaluation_plots import anchors_html, frontier_html, strips_html
+from studio.evaluation_report import telling_places
+from studio.evaluation_scores import Analysis
+from studio.evaluation_views import skills_html, table_html, verdict_html
+from studio.gallery import opened
+from studio.judge_exams import exam_words
+from studio.prompt_sets import PROMPT_SETS
+from studio.services import Services
+from tabs import controls, evaluate_views
+from tabs.evaluate_systems import SystemsPanel, build_systems_panel
+from tabs.flash import lines_of
+from tabs.form import Form
+from tabs.handlers import FORM, QUIET, Updates, guarded
+from tabs.judges import JudgesPanel, build_judges
+from tabs.visitor import build_browser_state, is_local, is_token, new_token, own_image, visitor_of
+from tabs.vote import VotePanel, build_vote
+from tabs.widgets import build_matrix
+
+LOOK_EVERY_S = 2.0
+GUEST_PICTURES = 300
+"""What a guest of a shared page may have drawn at once."""
+_SUITED, _OWN = "", "own"
+_TELLING, _IN_ORDER = "telling", "order"
+_EXPORTS = {
+    "report.html": "Report", "images.csv": "Pictures as CSV", "results.json": "Everything as JSON",
+    "manifest.toml": "Manifest",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateTab:
+    """What is compared, and what comes of it. `shown` is the evaluation that shows, kept by the browser; `page` is
+    which of its prompts do."""
+
+    services: Services
+    token: gr.BrowserState
+    systems: SystemsPanel
+    form: Form
+    comes_to: gr.HTML
+    error: gr.HTML
+    start: gr.Button
+    stop: gr.Button
+    go_on: gr.Button
+    earlier: gr.Dropdown
+    verdict: gr.HTML
+    table: gr.HTML
+    plots: gr.HTML
+    turn: gr.Row
+    order: gr.Dropdown
+    back: gr.Button
+    forth: gr.Button
+    page_line: gr.HTML
+    matrix: gr.HTML
+    slider: gr.ImageSlider
+    facts: gr.HTML
+    exports: Mapping[str, gr.Button]
+    vote: VotePanel
+    judges: JudgesPanel
+    timer: gr.Timer
+    shown: gr.BrowserState
+    page: gr.State
+
+    @property
+    def results(self) -> list[Any]:
+        """Everything that `show` may set."""
+        told = [self.verdict, self.table, self.plots, self.matrix, self.page_line, self.back, self.forth]
+        return [*told, self.turn, self.stop, self.go_on, *self.exports.values()]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Everything that opening the page may set."""
+        panel = self.systems
+        return [
+            panel.asked, panel.examples, panel.form["adapter"], panel.form["checkpoint"], *panel.outputs,
+            self.comes_to, self.earlier, *self.results,
+        ]  # fmt: skip
+
+    def on_load(self, asked: Any, shown: Any, token: Any) -> Updates:
+        """Inputs: what the browser kept. Outputs: the systems, the evaluation as it stands, the earlier ones."""
+        updates = self.systems.on_load(asked)
+        return {
+            **updates,
+            self.comes_to: self._comes_to(updates[self.systems.asked], {}),
+            self.earlier: self._earlier(shown, token),
+            **self.show(shown, token, 0, _TELLING),
+        }
+
+    def on_form(self, data: Mapping[Component, Any]) -> str:
+        """Inputs: the systems and the form. Output: what that comes to."""
+        return self._comes_to(data[self.systems.asked], self.form.values(data))
+
+    def on_start(self, data: Mapping[Component, Any]) -> Updates:
+        """Inputs: the systems, the form, the token. Outputs: the new evaluation, or the error."""
+        token = data[self.token] if is_token(data[self.token]) else new_token()
+        try:
+            evaluation = self._resolved(data[self.systems.asked], self.form.values(data))
+            begun = self.services.evaluations.submit_resolved(evaluation, visitor_of(token))
+        except StudioError as error:
+            return {self.error: controls.error_html(error.message, error.hint)}
+        return self._begun(begun, token)
+
+    def on_go_on(self, shown: Any, token: Any) -> Updates:
+        """Inputs: the evaluation that shows, the token. Outputs: it is drawn to its end."""
+        standing = self._found(shown, token)
+        if standing is None:
+            return {}
+        try:
+            return self._begun(self.services.evaluations.submit_resolved(standing.evaluation, visitor_of(token)), token)
+        except StudioError as error:
+            return {self.error: controls.error_html(error.message, error.hint)}
+
+    def _begun(self, begun: Standing, token: str) -> Updates:
+        return {
+            self.error: "",
+            self.token: token,
+            self.shown: begun.id,
+            self.page: 0,
+            self.earlier: self._earlier(begun.id, token),
+            self.slider: gr.ImageSlider(value=None, visible=False),
+            self.facts: "",
+            **self.vote.closed(),
+            **self.show(begun.id, token, 0, _TELLING),
+        }
+
+    def on_look(self, shown: Any, token: Any, page: Any, order: Any) -> Updates:
+        """Inputs: what shows. Outputs: the same as it stands now, all of it: Gradio's client may lose an update."""
+        return self.show(shown, token, page, order) if shown else {self.stop: gr.skip()}
+
+    def on_stop(self, shown: Any, token: Any) -> Any:
+        """Inputs: the evaluation, the token. Output: the Stop button."""
+        standing = self._found(shown, token)
+        if standing and standing.job:
+            standing.job.cancel()
+        return gr.Button(interactive=False)
+
+    def on_choose(self, chosen: Any, token: Any, order: Any) -> Updates:
+        """Inputs: an earlier evaluation, the token. Outputs: it shows."""
+        hidden = {self.slider: gr.ImageSlider(value=None, visible=False), self.facts: "", **self.vote.closed()}
+        return {self.shown: chosen, self.page: 0, **hidden, **self.show(chosen, token, 0, order)}
+
+    def on_turn(self, by: int) -> Any:
+        """The handler that turns the page. Inputs: what shows. Outputs: other prompts of it."""
+
+        def turn(shown: Any, token: Any, page: Any, order: Any) -> Updates:
+            turned = max(0, int(page or 0) + by) if by else 0
+            return {self.page: turned, **self.show(shown, token, turned, order)}
+
+        return turn
+
+    def on_pick(self, shown: Any, token: Any, event: gr.EventData) -> Updates:
+        """Event: a picture. Outputs: it lies over the baseline's of the same prompt and seed, and what is known of
+        it."""
+        gallery = self.services.gallery
+        record = own_image(gallery, self.services.settings, event.id, token)
+        standing = self._found(shown, token)
+        if standing is None:
+            return {}
+        pictures = self.services.evaluations.pictures(standing)
+        cells = standing.evaluation.cells
+        cell = next((each for each in cells if (held := pictures.get(each.index)) and held.id == record.id), None)
+        if cell is None:
+            return {}
+        base = next(
+            each
+            for each in cells
+            if (each.place, each.image, each.system.name) == (cell.place, cell.image, standing.evaluation.baseline)
+        )
+        under = pictures.get(base.index, record)
+        pair = opened(gallery.path(under)), opened(gallery.path(record))
+        return {
+            self.slider: gr.ImageSlider(value=pair, visible=True),
+            self.facts: evaluate_views.facts(record, standing.results.get(cell.index)),
+        }
+
+    def show(self, shown: Any, token: Any, page: Any, order: Any) -> Updates:
+        """The evaluation `shown` as it stands."""
+        standing = self._found(shown, token)
+        if standing is None:
+            return self._nothing()
+        analysis = self.services.evaluations.analysis(standing)
+        places = telling_places(analysis) if order == _TELLING and analysis.places else _reached(standing)
+        first = min(int(page or 0), max(0, len(places) - 1) // evaluate_views.PAGE) * evaluate_views.PAGE
+        pictures = self.services.evaluations.pictures(standing)
+        on_page = places[first : first + evaluate_views.PAGE]
+        is_whole = len(standing.results) >= len(standing.evaluation.cells)
+        return {
+            self.verdict: verdict_html(analysis) + self._judged(analysis),
+            self.table: table_html(analysis),
+            self.plots: _plots(standing, analysis),
+            self.matrix: evaluate_views.matrix(standing, analysis, pictures, on_page),
+            self.page_line: evaluate_views.page_line(first // evaluate_views.PAGE, len(places)),
+            self.turn: gr.Row(visible=bool(places)),
+            self.back: gr.Button(interactive=first > 0),
+            self.forth: gr.Button(interactive=first + evaluate_views.PAGE < len(places)),
+            self.stop: gr.Button(interactive=standing.is_running),
+            self.go_on: gr.Button(visible=not standing.is_running and not is_whole),
+            **{
+                button: gr.Button(visible=bool(standing.results), link=f"evaluations/{standing.id}/{name}")
+                for name, button in self.exports.items()
+            },
+        }
+
+    def _judged(self, analysis: Analysis) -> str:
+        """What the judge can see and what it flatters, where its numbers stand (HTML)."""
+        exam = self.services.judge_exams.of(analysis.judge)
+        words = [exam_words(exam) if exam else "", self.services.evaluations.remark(analysis.evaluation)]
+        return "".join(map(controls.note, filter(None, words)))
+
+    def _nothing(self) -> Updates:
+        hidden = {button: gr.Button(visible=False) for button in self.exports.values()}
+        return {
+            self.verdict: "", self.table: "", self.plots: "", self.page_line: "",
+            self.matrix: evaluate_views.matrix(None, None, {}, ()),
+            self.turn: gr.Row(visible=False),
+            self.back: gr.Button(interactive=False), self.forth: gr.Button(interactive=False),
+            self.stop: gr.Button(interactive=False), self.go_on: gr.Button(visible=False),
+            **hidden,
+        }  # fmt: skip
+
+    def _resolved(self, asked: Any, values: Mapping[str, Any]) -> Evaluation:
+        """What is asked for, decided.
+
+        Raises:
+            InvalidRequest: something of it does not work.
+        """
+        prompts, images = dict(PRESETS).get(values.get("preset", "quick"), PRESETS["quick"])
+        chosen = values.get("prompt_set") or _SUITED
+        more: dict[str, Any] = {"num_prompts": prompts, "num_images": images, "seed": values.get("seed") or 0}
+        if chosen == _OWN:
+            more["prompts"] = lines_of(values.get("prompts"))
+        elif chosen != _SUITED:
+            more["prompt_set"] = chosen
+            more["num_prompts"] = min(prompts, PROMPT_SETS[chosen].size) if chosen in PROMPT_SETS else prompts
+        evaluation = self.services.evaluations.resolve(self.systems.request(asked, **more))
+        if not is_local(self.services.settings) and len(evaluation.cells) > GUEST_PICTURES:
+            raise InvalidRequest(
+                f"That comes to {len(evaluation.cells)} pictures; guests may have {GUEST_PICTURES} drawn at once.",
+                "Take fewer systems or a smaller size.",
+                "num_prompts",
+            )
+        return evaluation
+
+    def _comes_to(self, asked: Any, values: Mapping[str, Any]) -> str:
+        try:
+            evaluation = self._resolved(asked, values)
+        except StudioError as error:
+            return controls.warning_html(f"{error.message} {error.hint}".strip())
+        return evaluate_views.comes_to(evaluation, self.services.evaluations.remaining_s(evaluation))
+
+    def _found(self, shown: Any, token: Any) -> Standing | None:
+        owner = None if is_local(self.services.settings) else visitor_of(token)
+        try:
+            return self.services.evaluations.standing(str(shown or ""), owner)
+        except NotFound:
+            return None
+
+    def _earlier(self, shown: Any, token: Any) -> gr.Dropdown:
+        owner = None if is_local(self.services.settings) else visitor_of(token)
+        choices = [evaluate_views.choice(each) for each in self.services.evaluations.of(owner)]
+        ids = [evaluation_id for _, evaluation_id in choices]
+        return gr.Dropdown(choices=choices, value=shown if shown in ids else None, visible=bool(choices))
+
+    def wire(self) -> None:
+        """How the parts depend on each other."""
+        asked = {*self.form.inputs, self.systems.asked}
+        for component in (*self.form.fields.values(), self.systems.asked):
+            component.change(guarded(self.on_form), asked, self.comes_to, **FORM)  # type: ignore
+        begun = [
+            *self.results, self.error, self.token, self.shown, self.page, self.earlier, self.slider, self.facts,
+            *self.vote.outputs,
+        ]  # fmt: skip
+        chosen_set = self.form["prompt_set"]
+        chosen_set.input(lambda chosen: gr.Textbox(visible=chosen == _OWN), chosen_set, self.form["prompts"], **QUIET)
+        self.start.click(guarded(self.on_start), {*asked, self.token}, begun, **FORM)
+        self.go_on.click(guarded(self.on_go_on), [self.shown, self.token], begun, **QUIET)
+        look: list[Any] = [self.shown, self.token, self.page, self.order]
+        self.timer.tick(guarded(self.on_look), look, self.results, trigger_mode="once", **QUIET)
+        self.stop.click(guarded(self.on_stop), [self.shown, self.token], self.stop, **QUIET)
+        chosen = [self.shown, self.page, self.slider, self.facts, *self.vote.outputs, *self.results]
+        self.earlier.input(guarded(self.on_choose), [self.earlier, self.token, self.order], chosen, **QUIET)
+        for event, by in ((self.back.click, -1), (self.forth.click, 1), (self.order.input, 0)):
+            event(guarded(self.on_turn(by)), look, [self.page, *self.results], **QUIET)
+        self.matrix.pick(guarded(self.on_pick), [self.shown, self.token], [self.slider, self.facts], **QUIET)
+
+
+def _reached(standing: Standing) -> list[int]:
+    """The prompts of which something is drawn, in order."""
+    return sorted({cell.place for cell in standing.evaluation.cells if cell.index in standing.results})
+
+
+def _plots(standing: Standing, analysis: Analysis) -> str:
+    parts = (
+        frontier_html(analysis),
+        strips_html(analysis),
+        anchors_html(analysis, standing.folder.anchors),
+        skills_html(analysis),
+    )
+    return "".join(parts)
+
+
+def build_evaluate(services: Services, token: gr.BrowserState) -> EvaluateTab:
+    """Lay out what is compared on the left, what comes of it on the right, and wire them."""
+    with gr.Row(elem_id="evaluate-columns"):
+        with gr.Column(scale=4, min_width=320, elem_id="evaluate-ask"):
+            systems = build_systems_panel(services)
+            fields = _build_size()
+            comes_to = gr.HTML("", elem_id="evaluate-count", js_on_load=None)
+            error = gr.HTML("", elem_id="evaluate-error", elem_classes="slot", js_on_load=None)
+            with gr.Row(elem_classes="actions"):
+                start = gr.Button("Evaluate", variant="primary", elem_id="evaluate-start", scale=3, min_width=120)
+                stop = gr.Button(
+                    "Stop", variant="stop", elem_id="evaluate-stop", interactive=False, scale=1, min_width=80
+                )
+            earlier = gr.Dropdown(
+                [], label="Evaluations so far", visible=False, filterable=False, elem_id="evaluate-earlier"
+            )
+        with gr.Column(scale=7, min_width=320, elem_id="evaluate-result"):
+            verdict = gr.HTML("", elem_id="evaluate-verdict", js_on_load=None)
+            table = gr.HTML("", elem_id="evaluate-table", js_on_load=None)
+            go_on = gr.Button("Go on with it", visible=False, elem_id="evaluate-go-on", size="sm")
+            with gr.Row(elem_classes="tools"):
+                exports = {
+                    name: gr.Button(title, size="sm", visible=False, elem_id=f"evaluate-{name.partition('.')[0]}")
+                    for name, title in _EXPORTS.items()
+                }
+            with gr.Row(elem_classes="tools", elem_id="evaluate-turn", visible=False) as turn:
+                order = gr.Dropdown(
+                    [("Where they differ most", _TELLING), ("In order", _IN_ORDER)], value=_TELLING, filterable=False,
+                    label="Prompts", elem_id="evaluate-order", scale=2, min_width=200,
+                )  # fmt: skip
+                page_line = gr.HTML("", elem_id="evaluate-page", js_on_load=None)
+                back = gr.Button("Earlier", size="sm", interactive=False, elem_id="evaluate-back", min_width=80)
+                forth = gr.Button("Further", size="sm", interactive=False, elem_id="evaluate-forth", min_width=80)
+            matrix = build_matrix(evaluate_views.matrix(None, None, {}, ()), "evaluate-matrix")
+            slider = gr.ImageSlider(
+                label="Baseline on the left, the picture you chose on the right", visible=False, interactive=False,
+                elem_id="evaluate-slider", max_height=480, buttons=[],
+            )  # fmt: skip
+            facts = gr.HTML("", elem_id="evaluate-facts", js_on_load=None)
+            plots = gr.HTML("", elem_id="evaluate-plots", js_on_load=None)
+            shown = build_browser_state("evaluation")
+            vote = build_vote(services, token, shown)
+            judges = build_judges(services)
+    tab = EvaluateTab(
+        services=services, token=token, systems=systems, form=Form(fields), comes_to=comes_to, error=error,
+        start=start, stop=stop, go_on=go_on, earlier=earlier, verdict=verdict, table=table, plots=plots, turn=turn,
+        order=order, back=back, forth=forth, page_line=page_line, matrix=matrix, slider=slider, facts=facts,
+        exports=exports, vote=vote, judges=judges, timer=gr.Timer(LOOK_EVERY_S), shown=shown, page=gr.State(0),
+    )  # fmt: skip
+    tab.wire()
+    return tab
+
+
+def _build_size() -> dict[str, Component]:
+    sets = [("What suits the models", _SUITED), *((each.title, each.id) for each in PROMPT_SETS.values())]
+    return {
+        "preset": gr.Dropdown(
+            [(title, name) for name, title in evaluate_views.PRESET_TITLES.items()], value="quick", filterable=False,
+            label="Size", info="More prompts tell smaller differences from luck.", elem_id="evaluate-preset",
+        ),
+        "prompt_set": gr.Dropdown(
+            [*sets, ("My own", _OWN)], value=_SUITED, filterable=False, label="Prompts", elem_id="evaluate-prompt-set"
+        ),
+        "prompts": gr.Textbox(
+            label="My own prompts, one a line", lines=3, max_lines=8, elem_id="evaluate-prompts", visible=False,
+        ),
+        "seed": gr.Number(
+            0, precision=0, label="Seed", info="With the same one, what was drawn is not drawn again.",
+            elem_id="evaluate-seed",
+        ),
+    }  # fmt: skip
