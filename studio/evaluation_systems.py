@@ -127,12 +127,13 @@ def name_of(system: System, systems: Sequence[System], catalogue: Catalogue) -> 
     said += [f"{use.adapter} × {use.lora_scale:g}" for use in system.adapters]
     if not system.adapters and any(each.adapters and each.recipe == recipe for each in systems):
         said.append("no adapter")
+    row = catalogue.accelerator(recipe.accelerator)
     if len({(each.num_inference_steps, each.accelerator) for each in recipes}) > 1:
-        said.append(counted(recipe.num_inference_steps, "step"))
-    if row := catalogue.accelerator(recipe.accelerator):
+        said.append(counted(recipe.num_inference_steps, "step") + (f" with {row.title}" if row else ""))
+    elif row:
         said.append(row.title)
     said += [*_apart(recipe, recipes), *_trigger(system, systems)]
-    return ", ".join(said) or catalogue.checkpoint(recipe.checkpoint).title
+    return " · ".join(said) or catalogue.checkpoint(recipe.checkpoint).title
 
 
 def _apart(recipe: ResolvedRequest, recipes: Sequence[ResolvedRequest]) -> list[str]:

@@ -76,7 +76,7 @@ def test_all_systems_draw_the_same_prompts_with_the_same_seeds(studio: Services,
     first, second = asked.values()
     assert first == second and len({seed for _, seed in first}) == 7, "each prompt has a seed of its own"
     assert all(pictures[cell.index].recipe == cell.recipe for cell in cells)
-    assert [system.name for system in done.evaluation.systems] == ["12 steps", "1 step, Pocket Flash for SD 1.5"]
+    assert [system.name for system in done.evaluation.systems] == ["12 steps", "1 step with Pocket Flash for SD 1.5"]
 
 
 def test_it_says_which_is_better_and_how_sure_that_is(studio: Services, done: Standing) -> None:
@@ -88,7 +88,7 @@ def test_it_says_which_is_better_and_how_sure_that_is(studio: Services, done: St
     assert flash.against["clip"].difference.value == pytest.approx(flash.means["clip"].value - base.means["clip"].value)
     assert base.seconds.median > flash.seconds.median
     assert base.skills["colour"].n == 7 and "relation" in base.skills and base.skills["relation"].n < 7
-    assert "1 step, Pocket Flash for SD 1.5" in headline(analysis) and "on 7 prompts" in headline(analysis)
+    assert "1 step with Pocket Flash for SD 1.5" in headline(analysis) and "on 7 prompts" in headline(analysis)
     assert analysis.judge.startswith("pocket-clip ")
 
 
