@@ -37,6 +37,7 @@ def _row(evaluation: Evaluation, cell: EvaluationCell, result: CellResult) -> di
     return {
         "index": cell.index,
         "system": cell.system.name,
+        **{axis.field: axis.labels[place] for axis, place in zip(evaluation.axes, cell.system.at, strict=True)},
         "prompt_id": cell.place,
         "prompt": cell.text,
         "group": evaluation.prompts[cell.place].group,
@@ -121,12 +122,14 @@ def manifest(evaluation: Evaluation) -> str:
         "clip_margin": evaluation.clip_margin,
         "right_margin": evaluation.right_margin,
         **({"judge": evaluation.judge} if evaluation.judge else {}),
+        **({"axes": [axis.model_dump(mode="json") for axis in evaluation.axes]} if evaluation.axes else {}),
         "prompts": [prompt.model_dump() if prompt.group else prompt.text for prompt in evaluation.prompts],
     }
     systems = [
         {
             "name": system.name,
             "trigger": system.trigger,
+            **({"at": list(system.at)} if system.at else {}),
             "adapters": [use.model_dump(exclude_none=True) for use in system.adapters],
             **system.recipe.model_dump(exclude={"prompt", "seed", "num_images"}),
         }

@@ -17,6 +17,7 @@ from studio.evaluation_plots import anchors_html, frontier_html, strips_html
 from studio.evaluation_scores import Analysis
 from studio.evaluation_views import skills_html, table_html, verdict_html
 from studio.settings import PROJECT_ROOT
+from studio.sweep_views import sweep_html
 
 MOST_PROMPTS, _MOST_THUMBS = 24, 600
 _THUMB_PX = 160
@@ -38,7 +39,7 @@ def report_html(analysis: Analysis, anchors: Anchors, path_of: PathOf, remarks: 
         f"<h1>{html.escape(evaluation.name)}</h1>",
         verdict_html(analysis) or "<p>No prompt is drawn by all systems yet.</p>",
         *(f'<p class="quiet">{html.escape(remark)}</p>' for remark in remarks if remark),
-        table_html(analysis),
+        sweep_html(analysis) or table_html(analysis),
         frontier_html(analysis),
         strips_html(analysis),
         anchors_html(analysis, anchors),
@@ -93,18 +94,20 @@ def _row(evaluation: Evaluation, place: int, cells: dict[tuple[str, int, int], E
 
 
 def _img(cell: EvaluationCell, path_of: PathOf) -> str:
-    path = path_of(cell)
-    try:
-        thumb = _thumb(path) if path else ""
-    except OSError:
-        thumb = ""
+    shown = thumb(path_of(cell))
     words = html.escape(f"{cell.system.name}: {cell.text}, seed {cell.recipe.seed}")
-    return f'<img alt="{words}" title="{words}" src="{thumb}">' if thumb else "<p>–</p>"
+    return f'<img alt="{words}" title="{words}" src="{shown}">' if shown else "<p>–</p>"
 
 
-def _thumb(path: Path) -> str:
-    with Image.open(path) as image:
-        small = image.convert("RGB")
+def thumb(path: Path | None) -> str:
+    """A picture, small, as a text that a page can hold; "" where there is none."""
+    if path is None:
+        return ""
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+    except OSError:
+        return ""
     small.thumbnail((_THUMB_PX, _THUMB_PX))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=82)

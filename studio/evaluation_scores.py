@@ -117,6 +117,11 @@ def _against(
     return found
 
 
+def estimate_of(measure: MeasureId) -> Callable[[Sequence[float]], Estimate]:
+    """How the mean of differences of a measure is estimated."""
+    return _DIFFERENCE[measure]
+
+
 def differences(values: Values, others: Values) -> list[float]:
     """`values` less `others`, of the prompts that both have."""
     return [values[place] - others[place] for place in sorted(values) if place in others]

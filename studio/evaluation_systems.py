@@ -9,6 +9,7 @@ from studio.domain.errors import InvalidRequest
 from studio.domain.evaluation import (
     MAX_PICTURES,
     MAX_PROMPTS,
+    MAX_SWEPT,
     MAX_SYSTEMS,
     Evaluation,
     EvaluationPrompt,
@@ -19,6 +20,7 @@ from studio.domain.evaluation import (
 from studio.domain.request import GenerationRequest, ResolvedRequest
 from studio.domain.tags import without_tags
 from studio.prompt_sets import PROMPT_SETS
+from studio.sweep import swept
 
 _TITLE_LENGTH = 80
 _WITHOUT = {"adapters": (), "trigger": "", "name": ""}
@@ -31,7 +33,7 @@ def resolve_evaluation(request: EvaluationRequest, catalogue: Catalogue, judge: 
         InvalidRequest: values that do not fit each other or their checkpoint, two systems that are the same, too many
             pictures, a baseline or a set of prompts that is not there.
     """
-    systems = _named([_system(each, catalogue, request.seed, control) for each, control in _asked(request)], catalogue)
+    systems = _named(_systems(request, catalogue), catalogue, MAX_SWEPT if request.axes else MAX_SYSTEMS)
     names = [system.name for system in systems]
     baseline = request.baseline or names[0]
     if baseline not in names:
@@ -54,6 +56,7 @@ def resolve_evaluation(request: EvaluationRequest, catalogue: Catalogue, judge: 
         clip_margin=request.clip_margin,
         right_margin=request.right_margin,
         judge=judge,
+        axes=request.axes,
     )
 
 
@@ -81,31 +84,41 @@ def _asked(request: EvaluationRequest) -> list[tuple[SystemRequest, bool]]:
     return systems
 
 
+def _systems(request: EvaluationRequest, catalogue: Catalogue) -> list[System]:
+    if request.axes:
+        is_told = all(len(each.at) == len(request.axes) for each in request.systems)
+        told = [(each, each.at) for each in request.systems] if is_told else swept(request.systems[0], request.axes)
+        return [_system(each, catalogue, request.seed).model_copy(update={"at": at}) for each, at in told]
+    return [
+        _system(each, catalogue, request.seed).model_copy(update={"is_control": is_control})
+        for each, is_control in _asked(request)
+    ]
+
+
 def _bare(system: SystemRequest) -> SystemRequest:
     return system.model_copy(update=_WITHOUT)
 
 
-def _system(asked: SystemRequest, catalogue: Catalogue, seed: int, is_control: bool) -> System:
-    shared = asked.model_dump(exclude={"name", "adapters", "trigger"})
+def _system(asked: SystemRequest, catalogue: Catalogue, seed: int) -> System:
+    shared = asked.model_dump(exclude={"name", "adapters", "trigger", "at"})
     recipe = catalogue.resolve(GenerationRequest(prompt="-", seed=seed, **shared))
     return System(
         name=asked.name.strip(),
         recipe=recipe,
         adapters=asked.adapters,
         trigger=asked.trigger.strip(),
-        is_control=is_control,
     )
 
 
-def _named(systems: list[System], catalogue: Catalogue) -> list[System]:
+def _named(systems: list[System], catalogue: Catalogue, most: int) -> list[System]:
     """Each with a name that tells it from the others.
 
     Raises:
         InvalidRequest: two are the same, or have the same name, or there are too many.
     """
-    if len(systems) > MAX_SYSTEMS:
+    if len(systems) > most:
         raise InvalidRequest(
-            f"With those without an adapter there are {len(systems)} systems; at most {MAX_SYSTEMS} are compared.",
+            f"With those without an adapter there are {len(systems)} systems; at most {most} are compared.",
             "Leave some out.",
             "systems",
         )

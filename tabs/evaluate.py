@@ -18,12 +18,14 @@ from studio.gallery import opened
 from studio.judge_exams import exam_words
 from studio.prompt_sets import PROMPT_SETS
 from studio.services import Services
+from studio.sweep_views import sweep_html
 from tabs import controls, evaluate_views
 from tabs.evaluate_systems import SystemsPanel, build_systems_panel
 from tabs.flash import lines_of
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.judges import JudgesPanel, build_judges
+from tabs.sweep import axes_of, build_sweep
 from tabs.visitor import build_browser_state, is_local, is_token, new_token, own_image, visitor_of
 from tabs.vote import VotePanel, build_vote
 from tabs.widgets import build_matrix
@@ -35,7 +37,7 @@ _SUITED, _OWN = "", "own"
 _TELLING, _IN_ORDER = "telling", "order"
 _EXPORTS = {
     "report.html": "Report", "images.csv": "Pictures as CSV", "results.json": "Everything as JSON",
-    "manifest.toml": "Manifest",
+    "manifest.toml": "Manifest", "sweep.html": "Sweep to turn",
 }  # fmt: skip
 
 
@@ -191,23 +193,27 @@ class EvaluateTab:
             return self._nothing()
         analysis = self.services.evaluations.analysis(standing)
         places = telling_places(analysis) if order == _TELLING and analysis.places else _reached(standing)
-        first = min(int(page or 0), max(0, len(places) - 1) // evaluate_views.PAGE) * evaluate_views.PAGE
+        size = evaluate_views.page_size(standing.evaluation)
+        first = min(int(page or 0), max(0, len(places) - 1) // size) * size
         pictures = self.services.evaluations.pictures(standing)
-        on_page = places[first : first + evaluate_views.PAGE]
+        on_page = places[first : first + size]
         is_whole = len(standing.results) >= len(standing.evaluation.cells)
         return {
-            self.verdict: verdict_html(analysis) + self._judged(analysis),
-            self.table: table_html(analysis),
+            self.verdict: ("" if standing.evaluation.axes else verdict_html(analysis)) + self._judged(analysis),
+            self.table: sweep_html(analysis) or table_html(analysis),
             self.plots: _plots(standing, analysis),
             self.matrix: evaluate_views.matrix(standing, analysis, pictures, on_page),
-            self.page_line: evaluate_views.page_line(first // evaluate_views.PAGE, len(places)),
+            self.page_line: evaluate_views.page_line(first, size, len(places)),
             self.turn: gr.Row(visible=bool(places)),
             self.back: gr.Button(interactive=first > 0),
-            self.forth: gr.Button(interactive=first + evaluate_views.PAGE < len(places)),
+            self.forth: gr.Button(interactive=first + size < len(places)),
             self.stop: gr.Button(interactive=standing.is_running),
             self.go_on: gr.Button(visible=not standing.is_running and not is_whole),
             **{
-                button: gr.Button(visible=bool(standing.results), link=f"evaluations/{standing.id}/{name}")
+                button: gr.Button(
+                    visible=bool(standing.results) and (name != "sweep.html" or bool(standing.evaluation.axes)),
+                    link=f"evaluations/{standing.id}/{name}",
+                )
                 for name, button in self.exports.items()
             },
         }
@@ -243,7 +249,9 @@ class EvaluateTab:
         elif chosen != _SUITED:
             more["prompt_set"] = chosen
             more["num_prompts"] = min(prompts, PROMPT_SETS[chosen].size) if chosen in PROMPT_SETS else prompts
-        evaluation = self.services.evaluations.resolve(self.systems.request(asked, **more))
+        axes = axes_of(values)
+        request = self.systems.swept(asked, axes, **more) if axes else self.systems.request(asked, **more)
+        evaluation = self.services.evaluations.resolve(request)
         if not is_local(self.services.settings) and len(evaluation.cells) > GUEST_PICTURES:
             raise InvalidRequest(
                 f"That comes to {len(evaluation.cells)} pictures; guests may have {GUEST_PICTURES} drawn at once.",
@@ -315,7 +323,7 @@ def build_evaluate(services: Services, token: gr.BrowserState) -> EvaluateTab:
     with gr.Row(elem_id="evaluate-columns"):
         with gr.Column(scale=4, min_width=320, elem_id="evaluate-ask"):
             systems = build_systems_panel(services)
-            fields = _build_size()
+            fields = {**_build_size(), **build_sweep()}
             comes_to = gr.HTML("", elem_id="evaluate-count", js_on_load=None)
             error = gr.HTML("", elem_id="evaluate-error", elem_classes="slot", js_on_load=None)
             with gr.Row(elem_classes="actions"):

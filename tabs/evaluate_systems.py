@@ -12,6 +12,7 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import StudioError
 from studio.domain.evaluation import EvaluationRequest, SystemRequest, parse_evaluation
 from studio.domain.request import NO_ACCELERATOR
+from studio.domain.sweep import Axis
 from studio.domain.tags import AdapterUse
 from studio.services import Services
 from tabs import controls, evaluate_views
@@ -128,6 +129,15 @@ class SystemsPanel:
         request = parse_evaluation({"systems": systems_of(asked), **more})
         place = baseline_of(asked)
         return request.model_copy(update={"baseline": self._names(asked)[place]}) if place else request
+
+    def swept(self, asked: Any, axes: list[Axis], **more: Any) -> EvaluationRequest:
+        """What is asked of a sweep of the baseline.
+
+        Raises:
+            InvalidRequest: there is no system, or `more` does not work.
+        """
+        base = systems_of(asked)[baseline_of(asked) :][:1]
+        return parse_evaluation({"systems": base, "axes": axes, **more})
 
     def _names(self, asked: Any) -> list[str]:
         """What the systems that are asked for are called beside each other."""

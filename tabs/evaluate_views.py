@@ -3,6 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import product
 
 from studio.domain.catalogue import Catalogue
 from studio.domain.cells import CellResult
@@ -89,6 +90,8 @@ def matrix(
     if standing is None:
         return as_json(empty=EMPTY, columns=[], rows=[], line="", percent=None, selected=None)
     evaluation = standing.evaluation
+    if evaluation.axes:
+        return _swept(standing, pictures, places, picked)
     told = {each.system.name: each for each in analysis.systems} if analysis else {}
     columns = [
         {"title": _title(system, evaluation), "note": _short(told.get(system.name))} for system in evaluation.systems
@@ -109,6 +112,37 @@ def matrix(
     ]
     line, percent = progress(list(standing.job.events(timeout=0, previews=False)) if standing.job else [])
     return as_json(empty=EMPTY, columns=columns, rows=lines, line=line, percent=percent, selected=picked)
+
+
+def _swept(standing: Standing, pictures: Mapping[int, ImageRecord], places: Sequence[int], picked: str | None) -> str:
+    """The pictures of one prompt: the first axis across, the others and the pictures down."""
+    evaluation, axes = standing.evaluation, list(standing.evaluation.axes)
+    wanted = set(places)
+    shown = {
+        (cell.place, *cell.system.at, cell.image): _shown(
+            cell, pictures.get(cell.index), standing.results.get(cell.index)
+        )
+        for cell in evaluation.cells
+        if cell.place in wanted
+    }
+    rows = [
+        {
+            "title": " · ".join(
+                [
+                    evaluation.prompts[place].text,
+                    *(f"{axis.title} {axis.labels[at]}" for axis, at in zip(axes[1:], down, strict=True)),
+                    f"seed {evaluation.seed_of(place, image)}",
+                ]
+            ),
+            "cells": [shown.get((place, across, *down, image)) for across in range(len(axes[0].values))],
+        }
+        for place in places
+        for down in product(*(range(len(axis.values)) for axis in axes[1:]))
+        for image in range(evaluation.num_images)
+    ]
+    columns = [{"title": f"{axes[0].title} {label}", "note": ""} for label in axes[0].labels]
+    line, percent = progress(list(standing.job.events(timeout=0, previews=False)) if standing.job else [])
+    return as_json(empty=EMPTY, columns=columns, rows=rows, line=line, percent=percent, selected=picked)
 
 
 def _title(system: System, evaluation: Evaluation) -> str:
@@ -133,10 +167,16 @@ def _shown(cell: EvaluationCell, record: ImageRecord | None, result: CellResult 
     return {"id": record.id, "thumb": views.thumb_url(record.id), "text": text, "note": f"{mark}{score}".strip()}
 
 
-def page_line(page: int, count: int) -> str:
-    """Which prompts show (HTML)."""
-    first = page * PAGE + 1
-    return controls.note(f"Prompts {first}–{min(count, first + PAGE - 1)} of {count}") if count else ""
+def page_size(evaluation: Evaluation) -> int:
+    """How many prompts show at once: of a sweep one, whose pictures fill a grid."""
+    return 1 if evaluation.axes else PAGE
+
+
+def page_line(first: int, size: int, count: int) -> str:
+    """Which prompts show, from the place `first` on (HTML)."""
+    if size == 1:
+        return controls.note(f"Prompt {first + 1} of {count}") if count else ""
+    return controls.note(f"Prompts {first + 1}–{min(count, first + size)} of {count}") if count else ""
 
 
 def choice(standing: Standing) -> tuple[str, str]:

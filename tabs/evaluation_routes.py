@@ -1,15 +1,19 @@
 """The addresses of what an evaluation exports, by its unguessable id."""
 
+from pathlib import Path
+
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from studio.domain.errors import StudioError
+from studio.domain.evaluation import EvaluationCell
 from studio.evaluation import Standing
 from studio.evaluation_export import document, manifest, rows_csv
 from studio.evaluation_report import report_html
 from studio.judge_exams import exam_words
 from studio.services import Services
+from studio.sweep_page import sweep_page
 
 _TYPES = {"html": "text/html", "csv": "text/csv", "json": "application/json", "toml": "application/toml"}
 
@@ -45,15 +49,20 @@ def _text(services: Services, standing: Standing, name: str) -> str:
     """Raises KeyError for what is not exported."""
     pictures = services.evaluations.pictures(standing)
     evaluation, anchors = standing.evaluation, standing.folder.anchors
+
+    def path_of(cell: EvaluationCell) -> Path | None:
+        return services.gallery.path(pictures[cell.index]) if cell.index in pictures else None
+
     made = {
         "report.html": lambda: report_html(
             services.evaluations.analysis(standing),
             anchors,
-            lambda cell: services.gallery.path(pictures[cell.index]) if cell.index in pictures else None,
+            path_of,
             remarks_of(services, standing),
         ),
         "images.csv": lambda: rows_csv(evaluation, standing.results),
         "results.json": lambda: document(evaluation, standing.results, anchors, pictures),
+        "sweep.html": lambda: sweep_page(services.evaluations.analysis(standing), standing.results, path_of),
         "manifest.toml": lambda: manifest(evaluation),
     }
     return made[name]()

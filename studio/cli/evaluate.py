@@ -20,6 +20,7 @@ from studio.domain.catalogue import Catalogue
 from studio.domain.cells import CellResult
 from studio.domain.errors import InvalidRequest
 from studio.domain.evaluation import PRESETS, Evaluation, EvaluationCell, EvaluationRequest, parse_evaluation
+from studio.domain.sweep import parse_axis
 from studio.evaluation_export import document, manifest, picture_name, read_document, rows_csv
 from studio.evaluation_files import Anchors
 from studio.evaluation_report import report_html
@@ -38,6 +39,8 @@ from studio.files import atomic_write, storage_errors
 from studio.generation import EngineHolder
 from studio.prompt_sets import read_prompts
 from studio.settings import Settings
+from studio.sweep_page import sweep_page
+from studio.sweep_views import sweep_words
 
 _EXAMPLE = "[[systems]]"
 
@@ -72,7 +75,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
         print(told.full)
     else:
         print(table(analysis))
-        for line in filter(None, (headline(analysis), disagreement(analysis))):
+        said = (sweep_words(analysis),) if analysis.evaluation.axes else (headline(analysis), disagreement(analysis))
+        for line in filter(None, said):
             print(line)
     if options.fail_if_worse is not None and code == DONE:
         return _gate(analysis, options.fail_if_worse)
@@ -127,6 +131,8 @@ def _asked(options: argparse.Namespace) -> EvaluationRequest:
         )
     given = {name: getattr(options, name) for name in EvaluationRequest.model_fields if hasattr(options, name)}
     values: dict[str, Any] = read_toml(options.manifest, "systems", _EXAMPLE)
+    if options.axis:
+        given["axes"] = [parse_axis(*text.partition("=")[::2]) for text in options.axis]
     if options.preset:
         values["num_prompts"], values["num_images"] = PRESETS[options.preset]
     if isinstance(own := given.get("prompts", values.get("prompts")), str):
@@ -153,6 +159,8 @@ def _deliver(told: _Told, folder: Path) -> None:
         "results.json": told.full,
         "manifest.toml": manifest(told.evaluation),
     }
+    if told.evaluation.axes:
+        texts["sweep.html"] = sweep_page(analysis, told.results, place)
     for name, text in texts.items():
         atomic_write(folder / name, text.encode())
 

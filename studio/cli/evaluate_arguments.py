@@ -15,6 +15,7 @@ EVALUATE_FLAGS = {
     "clip_margin": "--clip-margin",
     "right_margin": "--right-margin",
     "results": "--results",
+    "axes": "--axis",
     "preset": "--preset",
 }
 """Field of the request → its flag, of those that no other command has."""
@@ -39,6 +40,10 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-prompts", type=int, metavar="N", help="prompts of the set", **given)
     parser.add_argument("--num", dest="num_images", type=int, metavar="N", help="pictures of each prompt", **given)
+    parser.add_argument(
+        "--axis", action="append", metavar="FIELD=VALUES", default=[],
+        help="sweep a setting of the first system, up to three times: num_inference_steps=2,4,8 or guidance_scale=1-4",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="the first seed (0)", **given)
     parser.add_argument("--judge", metavar="NAME", help="a folder of judges (the one that knows the models)", **given)
     parser.add_argument(

@@ -21,11 +21,12 @@ from studio.files import storage_errors
 from studio.gallery import Gallery
 from studio.generation import EngineHolder
 from studio.run_grid import RunGrid
-from studio.run_grid_scores import ColumnScore, clip_words, column_scores, interval, verdict
+from studio.run_grid_overfit import overfit
+from studio.run_grid_scores import ColumnScore, clip_words, interval, verdict
 from studio.run_grid_sheet import picture_name
 from studio.settings import Settings
 
-_HEADER = ("", "PICTURES", "RIGHT", "CLIP", "CLIP ABOVE NONE")
+_HEADER = ("", "PICTURES", "RIGHT", "CLIP", "CLIP ABOVE NONE", "DIVERSITY", "NEAR TRAINING")
 
 
 def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder | None) -> int:
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
         if outcome.is_abandoned:
             os._exit(STOPPED)
         ended = services.run_grids.standing(begun)
-        scores = column_scores(ended.grid, ended.results)
+        scores = services.run_grids.scores(ended)
         sheet = _delivered(ended, services.gallery, folder)
         if options.json:
             print(_document(outcome.status, ended, scores, sheet), file=stdout, flush=True)
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
             print(sheet, file=stdout, flush=True)
         reporter.note(table(scores))
         reporter.note(verdict(scores))
+        for warning in overfit(scores):
+            reporter.note(warning)
         if outcome.error:
             complain(outcome.error)
     return outcome.exit_code
@@ -83,6 +86,8 @@ def _line(score: ColumnScore) -> tuple[str, ...]:
         interval(score.right) if score.right else "",
         clip_words(score.clip, "{:.1f}".format) if score.clip else "",
         clip_words(score.clip_gain, "{:+.1f}".format) if score.clip_gain else "",
+        score.diversity.words("{:.3f}".format) if score.diversity else "",
+        interval(score.near) if score.near else "",
     )
 
 
@@ -114,6 +119,7 @@ def _document(status: str, grid: RunGrid, scores: tuple[ColumnScore, ...], sheet
         "columns": [plain(score) for score in scores],
         "cells": [result.model_dump() for result in grid.results.values()],
         "verdict": verdict(scores),
+        "warnings": overfit(scores),
         "sheet": sheet and str(sheet),
     }
     return json.dumps(values, indent=2, ensure_ascii=False)

@@ -29,9 +29,12 @@ from studio.domain.request import (
     Width,
     invalid_request,
 )
+from studio.domain.sweep import MAX_AXES, Axis
 from studio.domain.tags import AdapterUse
 
 MAX_SYSTEMS, MAX_PROMPTS, MAX_SEEDS, MAX_PICTURES = 12, 1000, 64, 20_000
+MAX_SWEPT = 100
+"""Systems of a sweep."""
 PROMPTS_A_ROUND = 8
 """Prompts that one system draws before the next one does: models are swapped seldom, and all can soon be compared."""
 CLIP_MARGIN, RIGHT_MARGIN = 0.5, 2.0
@@ -65,6 +68,8 @@ class SystemRequest(_Frozen):
     negative_prompt: NegativePrompt = ""
     width: Width | None = None
     height: Height | None = None
+    at: tuple[int, ...] = ()
+    """Where it stands in a sweep that is told system by system."""
 
 
 class EvaluationPrompt(_Frozen):
@@ -76,10 +81,13 @@ class EvaluationPrompt(_Frozen):
 
 class EvaluationRequest(_Frozen):
     """What was asked. `prompts` of one's own go before those of a set; `baseline` names the system that the others are
-    compared with (the first one), `judge` a folder of judges (the one that knows the models' pictures)."""
+    compared with (the first one), `judge` a folder of judges (the one that knows the models' pictures). With `axes` the
+    first system is swept: it is drawn with every combination of their values, and others are left out, unless all say
+    where they stand."""
 
     name: Annotated[str, Field(max_length=80)] = ""
-    systems: Annotated[tuple[SystemRequest, ...], Field(min_length=1, max_length=MAX_SYSTEMS)]
+    systems: Annotated[tuple[SystemRequest, ...], Field(min_length=1, max_length=MAX_SWEPT)]
+    axes: Annotated[tuple[Axis, ...], Field(max_length=MAX_AXES)] = ()
     has_control: bool = True
     """Whether a system with adapters is also drawn without them."""
     baseline: str = ""
@@ -96,13 +104,14 @@ class EvaluationRequest(_Frozen):
 
 class System(_Frozen):
     """One way of drawing, decided: a recipe whose prompt and seed stand for all. `is_control`: nobody asked for it, but
-    for the same with an adapter."""
+    for the same with an adapter. `at` is the place of its value on each axis of a sweep."""
 
     name: str
     recipe: ResolvedRequest
     adapters: tuple[AdapterUse, ...] = ()
     trigger: str = ""
     is_control: bool = False
+    at: tuple[int, ...] = ()
 
     def prompt(self, text: str) -> str:
         """What is asked of the model to show `text`: with the words that call the adapters before, and their tags
@@ -140,6 +149,7 @@ class Evaluation(_Frozen):
     clip_margin: float = CLIP_MARGIN
     right_margin: float = RIGHT_MARGIN
     judge: str = ""
+    axes: tuple[Axis, ...] = ()
 
     @property
     def others(self) -> tuple[System, ...]:
@@ -213,6 +223,10 @@ def _line(problem: Mapping[str, Any]) -> Any:
 
 _WRONG = {
     "systems": ("There is no system to evaluate, or there are too many.", f"Give 1 to {MAX_SYSTEMS}."),
+    "axes": (
+        "An axis does not work.",
+        "Each has a field such as num_inference_steps, and 1 to 24 values; there are at most three.",
+    ),
     "prompts": ("There is no prompt, or one is empty.", f"Give 1 to {MAX_PROMPTS}."),
     "num_prompts": (f"The number of prompts must be from 1 to {MAX_PROMPTS}.", ""),
     "num_images": (f"The number of pictures of each prompt must be from 1 to {MAX_SEEDS}.", ""),

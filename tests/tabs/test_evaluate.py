@@ -32,7 +32,7 @@ def tab(services: Services) -> EvaluateTab:
 def form(tab: EvaluateTab, asked: Any, **values: Any) -> dict[Any, Any]:
     given = {"preset": "smoke", "prompt_set": "", "prompts": "", "seed": 0, **values}
     return {
-        **{component: given[name] for name, component in tab.form.fields.items()},
+        **{component: given.get(name) for name, component in tab.form.fields.items()},
         tab.systems.asked: asked,
         tab.token: TOKEN,
     }
@@ -184,3 +184,24 @@ def test_guests_see_only_their_own_and_draw_no_more_than_is_fair(
     assert tab._earlier(None, new_token()).choices == []
     large = form(tab, example(FEW, tab.services), preset="standard")
     assert "guests may have 300" in tab.on_start(large)[tab.error]
+
+
+def test_a_sweep_of_the_baseline_fills_a_grid(tab: EvaluateTab) -> None:
+    values = {"x_field": "num_inference_steps", "x_values": "2-6 (+2)", "y_field": "guidance_scale", "y_values": "1, 3"}
+    data = form(tab, example(FEW, tab.services), **values)
+    assert "6 systems × 8 prompts × 1: 48 pictures" in tab.on_form(data)
+    shown = tab.on_start(data)
+    standing = tab.services.evaluations.standing(shown[tab.shown])
+    assert {system.recipe.accelerator for system in standing.evaluation.systems} == {"none"}, "the others are left out"
+    draw(tab, standing, {"2 steps · guidance 1": False})
+    shown = tab.show(standing.id, TOKEN, 3, "order")
+    matrix = json.loads(shown[tab.matrix])
+    assert [column["title"] for column in matrix["columns"]] == ["Steps 2", "Steps 4", "Steps 6"]
+    assert len(matrix["rows"]) == 2 and all(cell for row in matrix["rows"] for cell in row["cells"])
+    assert "Guidance scale 3" in matrix["rows"][1]["title"] and "Prompt 4 of 8" in shown[tab.page_line]
+    assert "Best is" in shown[tab.table] and shown[tab.exports["sweep.html"]].visible is True
+    client = TestClient(Starlette(routes=build_routes(tab.services)))
+    page = client.get(f"/evaluations/{standing.id}/sweep.html").text
+    assert page.count("data:image/webp") == 48
+    bad = form(tab, example(FEW, tab.services), x_field="guidance_scale", x_values="high")
+    assert "it takes numbers" in tab.on_start(bad)[tab.error]
