@@ -15,6 +15,12 @@ WORD_CLASS = {"better": "good", "worse": "bad", "not worse": "good"}
 _PLOT_PX, _PLOT_HEIGHT_PX = 168, 24
 
 
+def scrolled(table: str, label: str) -> str:
+    """A table (HTML) that scrolls by itself where it is too wide, by the keyboard, too."""
+    name = html.escape(label)
+    return f'<div class="figures-scroll" tabindex="0" role="region" aria-label="{name}">{table}</div>'
+
+
 def interval_svg(paired: Paired, scale: float) -> str:
     """The difference with its interval on a line whose middle is no difference; the margin is shaded."""
     middle, half = _PLOT_PX / 2, _PLOT_PX / 2 - 4

@@ -13,7 +13,7 @@ from studio import __version__
 from studio.domain.evaluation import Evaluation, EvaluationCell
 from studio.evaluation_export import manifest
 from studio.evaluation_files import Anchors
-from studio.evaluation_plots import anchors_html, frontier_html, strips_html
+from studio.evaluation_plots import anchors_html, frontier_html, scrolled, strips_html
 from studio.evaluation_scores import Analysis
 from studio.evaluation_views import skills_html, table_html, verdict_html
 from studio.settings import PROJECT_ROOT
@@ -79,10 +79,9 @@ def _pictures(analysis: Analysis, path_of: PathOf) -> str:
     heads = "".join(f'<th scope="col">{html.escape(system.name)}</th>' for system in evaluation.systems)
     rows = "".join(_row(evaluation, place, cells, path_of) for place in places)
     told = f"{len(places)} of {len(evaluation.prompts)} prompts, those first on which the systems differ most."
-    return (
-        f'<p class="quiet">{told}</p><div class="figures-scroll"><table class="pictures">'
-        f"<thead><tr><th>Prompt</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    head = f"<thead><tr><th>Prompt</th>{heads}</tr></thead>"
+    table = scrolled(f'<table class="pictures">{head}<tbody>{rows}</tbody></table>', "Pictures")
+    return f'<p class="quiet">{told}</p>{table}'
 
 
 def _row(evaluation: Evaluation, place: int, cells: dict[tuple[str, int, int], EvaluationCell], path_of: PathOf) -> str:

@@ -8,7 +8,7 @@ import html
 from collections.abc import Sequence
 
 from studio.domain.evaluation import PRESETS
-from studio.evaluation_plots import WORD_CLASS, interval_svg
+from studio.evaluation_plots import WORD_CLASS, interval_svg, scrolled
 from studio.evaluation_scores import (
     MEASURES,
     WORDS,
@@ -45,10 +45,8 @@ def table_html(analysis: Analysis) -> str:
     scales: dict[MeasureId, float] = {measure: _scale(analysis, measure) for measure in measures}
     lines = [_line(each, analysis, measures, scales) for each in analysis.systems]
     shown = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in heads)
-    return (
-        f'<div class="figures-scroll"><table class="figures"><thead><tr>{shown}</tr></thead>'
-        f'<tbody>{"".join(lines)}</tbody></table></div><p class="note quiet">{html.escape(_note(analysis))}</p>'
-    )
+    table = f'<table class="figures"><thead><tr>{shown}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    return f'{scrolled(table, "Systems")}<p class="note quiet">{html.escape(_note(analysis))}</p>'
 
 
 def _line(score: SystemScore, analysis: Analysis, measures: Sequence[MeasureId], scales: dict[MeasureId, float]) -> str:
@@ -100,10 +98,9 @@ def skills_html(analysis: Analysis) -> str:
             for name in names
         )
         lines.append(f'<tr><th scope="row">{html.escape(each.system.name)}</th>{cells}</tr>')
-    return (
-        '<h3>What is right, in percent</h3><div class="figures-scroll"><table class="figures">'
-        f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    head = f"<thead><tr><td></td>{heads}</tr></thead>"
+    table = f'<table class="figures">{head}<tbody>{"".join(lines)}</tbody></table>'
+    return f"<h3>What is right, in percent</h3>{scrolled(table, 'What is right')}"
 
 
 def _advice(analysis: Analysis) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from studio.domain.errors import NotFound
 from studio.domain.scores import JudgeExam
+from studio.evaluation_plots import scrolled
 from studio.files import atomic_write
 from studio.generation import EngineHolder
 from studio.scoring import POCKET_JUDGE, ScoringService
@@ -93,8 +94,7 @@ def exam_html(exam: JudgeExam | None) -> str:
         f"scenes with an AUROC of {exam.auroc:.3f}, from those with one error with {exam.auroc_foil:.3f} (0.5 is "
         f"chance); the rank correlation with the number of errors is {exam.rank:.2f}."
     )
-    return (
-        f'<p class="note">{html.escape(exam_words(exam))}</p><div class="figures-scroll"><table class="figures"><thead>'
-        '<tr><th scope="col">Told apart</th><th scope="col">How often</th><th scope="col">Pictures</th></tr></thead>'
-        f'<tbody>{lines}</tbody></table></div><p class="note quiet">{html.escape(note)}</p>'
-    )
+    heads = "".join(f'<th scope="col">{title}</th>' for title in ("Told apart", "How often", "Pictures"))
+    table = f'<table class="figures"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>'
+    said = f'<p class="note">{html.escape(exam_words(exam))}</p>'
+    return f'{said}{scrolled(table, "Exam")}<p class="note quiet">{html.escape(note)}</p>'

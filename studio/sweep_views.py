@@ -3,6 +3,7 @@
 import html
 from collections.abc import Iterator, Sequence
 
+from studio.evaluation_plots import scrolled
 from studio.evaluation_scores import WORDS, Analysis, MeasureId, SystemScore, differences, estimate_of
 from studio.paired import LEAST_PROMPTS, compare_all
 
@@ -36,10 +37,8 @@ def _table(
         title = "" if down is None else axes[1].labels[down]
         lines.append(f'<tr><th scope="row">{html.escape(title)}</th>{cells}</tr>')
     corner = f"{axes[1].title} ↓ · {axes[0].title} →" if len(axes) > 1 else f"{axes[0].title} →"
-    return (
-        '<div class="figures-scroll"><table class="figures sweep">'
-        f"<thead><tr><td>{html.escape(corner)}</td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    head = f"<thead><tr><td>{html.escape(corner)}</td>{heads}</tr></thead>"
+    return scrolled(f'<table class="figures sweep">{head}<tbody>{"".join(lines)}</tbody></table>', "Sweep")
 
 
 def _cell(score: SystemScore | None, measure: MeasureId, ends: tuple[float, float]) -> str:

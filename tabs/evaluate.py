@@ -318,11 +318,12 @@ def _plots(standing: Standing, analysis: Analysis) -> str:
     return "".join(parts)
 
 
-def build_evaluate(services: Services, token: gr.BrowserState) -> EvaluateTab:
-    """Lay out what is compared on the left, what comes of it on the right, and wire them."""
+def build_evaluate(services: Services, token: gr.BrowserState, asked: gr.BrowserState) -> EvaluateTab:
+    """Lay out what is compared on the left, what comes of it on the right, and wire them. `asked` is what the browser
+    keeps of the systems; what lies in a tab that was not opened yet is not read from it."""
     with gr.Row(elem_id="evaluate-columns"):
         with gr.Column(scale=4, min_width=320, elem_id="evaluate-ask"):
-            systems = build_systems_panel(services)
+            systems = build_systems_panel(services, asked)
             fields = {**_build_size(), **build_sweep()}
             comes_to = gr.HTML("", elem_id="evaluate-count", js_on_load=None)
             error = gr.HTML("", elem_id="evaluate-error", elem_classes="slot", js_on_load=None)

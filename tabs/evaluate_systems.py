@@ -18,7 +18,6 @@ from studio.services import Services
 from tabs import controls, evaluate_views
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
-from tabs.visitor import build_browser_state
 from tabs.widgets import build_chips, build_systems, chips
 
 FEW, ADAPTER, MODELS = "Many steps against few", "The newest adapter against none", "The pocket models"
@@ -215,7 +214,7 @@ def adapter_choices(services: Services) -> list[tuple[str, str]]:
     return [("None", ""), *((entry.title, entry.id) for entry in services.adapters.store.entries() if entry.adapter)]
 
 
-def build_systems_panel(services: Services) -> SystemsPanel:
+def build_systems_panel(services: Services, asked: gr.BrowserState) -> SystemsPanel:
     """Lay out the examples, the list, and the form beneath it."""
     catalogue = services.catalogue
     checkpoint = catalogue.checkpoint(catalogue.default_checkpoint)
@@ -260,7 +259,7 @@ def build_systems_panel(services: Services) -> SystemsPanel:
         }  # fmt: skip
         add = gr.Button("Add it", elem_id="evaluate-add", size="md")
     panel = SystemsPanel(
-        services=services, asked=build_browser_state("evaluation-systems"), examples=shown_examples, shown=shown,
+        services=services, asked=asked, examples=shown_examples, shown=shown,
         error=error, form=Form(fields), add=add,
     )  # fmt: skip
     panel.wire()

@@ -13,7 +13,7 @@ from tabs.handlers import QUIET, guarded
 from tabs.library import LibraryTab, build_library
 from tabs.system import build_system
 from tabs.train import TrainTab, build_train
-from tabs.visitor import is_local
+from tabs.visitor import build_browser_state, is_local
 from tabs.widgets import asset
 
 TITLE = "Flash Studio"
@@ -40,6 +40,7 @@ def build(services: Services) -> gr.Blocks:
     """The whole page; nothing runs yet."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         gr.HTML(asset("header.html"), elem_id="header", js_on_load=None, apply_default_css=False)
+        compared = build_browser_state("evaluation-systems")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
                 generate = build_generate(services)
@@ -51,7 +52,7 @@ def build(services: Services) -> gr.Blocks:
                 with gr.Tab("Train LoRA", id="train"):
                     train = build_train(services, generate.token)
             with gr.Tab("Evaluate", id="evaluate") as evaluate_tab:
-                evaluate = build_evaluate(services, generate.token)
+                evaluate = build_evaluate(services, generate.token, compared)
             with gr.Tab("Library", id="library") as library_tab:
                 library = build_library(services, generate)
             with gr.Tab("System", id="system") as system_tab:

@@ -100,7 +100,7 @@ class VotePanel:
     def wire(self) -> None:
         """How the parts depend on each other."""
         asked = [self.evaluation, self.token]
-        self.open.click(guarded(self.on_open), asked, self.outputs, **QUIET)
+        self.open.click(guarded(self.on_open), asked, self.outputs, **QUIET).then(None, js=_TO_VIEW, **QUIET)
         self.stage.vote(guarded(self.on_vote), asked, self.stage, **QUIET)
         self.stage.undo(guarded(self.on_undo), asked, self.stage, **QUIET)
         self.stage.results(guarded(self.on_results), asked, self.stage, **QUIET)
@@ -123,6 +123,8 @@ def build_vote_stage(value: str, elem_id: str) -> gr.HTML:
     )
 
 
+_TO_VIEW = "() => document.querySelector('#vote').scrollIntoView({ block: 'start' })"
+"""Keys answer only while the pictures can be seen."""
 _WHAT = (
     "Two pictures of the same prompt, in random order, with no names. Keys 1 to 5 answer. Results stay hidden until "
     "you ask for them."

@@ -26,7 +26,7 @@ TOKEN = new_token()
 @pytest.fixture
 def tab(services: Services) -> EvaluateTab:
     with gr.Blocks():
-        return build_evaluate(services, build_browser_state("visitor"))
+        return build_evaluate(services, build_browser_state("visitor"), build_browser_state("systems"))
 
 
 def form(tab: EvaluateTab, asked: Any, **values: Any) -> dict[Any, Any]:
