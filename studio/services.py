@@ -26,6 +26,7 @@ from studio.judge_exams import JudgeExams
 from studio.ledger import Ledger
 from studio.own_accelerators import OwnAccelerators
 from studio.planning import PlanningService
+from studio.probe import ProbeService
 from studio.reproduction import ReproductionService
 from studio.run_grid import RunGridService
 from studio.runs import Run
@@ -66,6 +67,7 @@ class Services:
     evaluations: EvaluationService
     voting: VotingService
     judge_exams: JudgeExams
+    probes: ProbeService
 
     def close(self) -> None:
         """Stop the worker; a job in the middle goes on at the next start."""
@@ -167,6 +169,7 @@ def open_services(
         evaluations=evaluations,
         voting=VotingService(evaluations, gallery),
         judge_exams=JudgeExams(settings.judges_dir, scoring, holder),
+        probes=ProbeService(catalogue, runner, gallery, generation, scoring, settings.probes_dir),
     )
     runner.start()
     trainer.start()

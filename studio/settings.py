@@ -85,6 +85,11 @@ class Settings(BaseModel):
         return self.data_dir / "evaluations"
 
     @property
+    def probes_dir(self) -> Path:
+        """A folder for each probe of balance."""
+        return self.data_dir / "probes"
+
+    @property
     def ledger_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / 'studio.db'}"
 

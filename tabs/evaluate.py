@@ -7,8 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio.domain.errors import InvalidRequest, NotFound, StudioError
-from studio.domain.evaluation import PRESETS, Evaluation
+from studio.domain.errors import NotFound, StudioError
 from studio.evaluation import Standing
 from studio.evaluation_plots import anchors_html, frontier_html, strips_html
 from studio.evaluation_report import telling_places
@@ -16,24 +15,21 @@ from studio.evaluation_scores import Analysis
 from studio.evaluation_views import skills_html, table_html, verdict_html
 from studio.gallery import opened
 from studio.judge_exams import exam_words
-from studio.prompt_sets import PROMPT_SETS
 from studio.services import Services
 from studio.sweep_views import sweep_html
 from tabs import controls, evaluate_views
+from tabs.evaluate_ask import OWN, asked_for, build_size
 from tabs.evaluate_systems import SystemsPanel, build_systems_panel
-from tabs.flash import lines_of
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.judges import JudgesPanel, build_judges
-from tabs.sweep import axes_of, build_sweep
+from tabs.probe import ProbePanel, build_probe
+from tabs.sweep import build_sweep
 from tabs.visitor import build_browser_state, is_local, is_token, new_token, own_image, visitor_of
 from tabs.vote import VotePanel, build_vote
 from tabs.widgets import build_matrix
 
 LOOK_EVERY_S = 2.0
-GUEST_PICTURES = 300
-"""What a guest of a shared page may have drawn at once."""
-_SUITED, _OWN = "", "own"
 _TELLING, _IN_ORDER = "telling", "order"
 _EXPORTS = {
     "report.html": "Report", "images.csv": "Pictures as CSV", "results.json": "Everything as JSON",
@@ -70,6 +66,7 @@ class EvaluateTab:
     exports: Mapping[str, gr.Button]
     vote: VotePanel
     judges: JudgesPanel
+    probe: ProbePanel
     timer: gr.Timer
     shown: gr.BrowserState
     page: gr.State
@@ -107,7 +104,7 @@ class EvaluateTab:
         """Inputs: the systems, the form, the token. Outputs: the new evaluation, or the error."""
         token = data[self.token] if is_token(data[self.token]) else new_token()
         try:
-            evaluation = self._resolved(data[self.systems.asked], self.form.values(data))
+            evaluation = asked_for(self.systems, data[self.systems.asked], self.form.values(data))
             begun = self.services.evaluations.submit_resolved(evaluation, visitor_of(token))
         except StudioError as error:
             return {self.error: controls.error_html(error.message, error.hint)}
@@ -235,34 +232,9 @@ class EvaluateTab:
             **hidden,
         }  # fmt: skip
 
-    def _resolved(self, asked: Any, values: Mapping[str, Any]) -> Evaluation:
-        """What is asked for, decided.
-
-        Raises:
-            InvalidRequest: something of it does not work.
-        """
-        prompts, images = dict(PRESETS).get(values.get("preset", "quick"), PRESETS["quick"])
-        chosen = values.get("prompt_set") or _SUITED
-        more: dict[str, Any] = {"num_prompts": prompts, "num_images": images, "seed": values.get("seed") or 0}
-        if chosen == _OWN:
-            more["prompts"] = lines_of(values.get("prompts"))
-        elif chosen != _SUITED:
-            more["prompt_set"] = chosen
-            more["num_prompts"] = min(prompts, PROMPT_SETS[chosen].size) if chosen in PROMPT_SETS else prompts
-        axes = axes_of(values)
-        request = self.systems.swept(asked, axes, **more) if axes else self.systems.request(asked, **more)
-        evaluation = self.services.evaluations.resolve(request)
-        if not is_local(self.services.settings) and len(evaluation.cells) > GUEST_PICTURES:
-            raise InvalidRequest(
-                f"That comes to {len(evaluation.cells)} pictures; guests may have {GUEST_PICTURES} drawn at once.",
-                "Take fewer systems or a smaller size.",
-                "num_prompts",
-            )
-        return evaluation
-
     def _comes_to(self, asked: Any, values: Mapping[str, Any]) -> str:
         try:
-            evaluation = self._resolved(asked, values)
+            evaluation = asked_for(self.systems, asked, values)
         except StudioError as error:
             return controls.warning_html(f"{error.message} {error.hint}".strip())
         return evaluate_views.comes_to(evaluation, self.services.evaluations.remaining_s(evaluation))
@@ -290,7 +262,7 @@ class EvaluateTab:
             *self.vote.outputs,
         ]  # fmt: skip
         chosen_set = self.form["prompt_set"]
-        chosen_set.input(lambda chosen: gr.Textbox(visible=chosen == _OWN), chosen_set, self.form["prompts"], **QUIET)
+        chosen_set.input(lambda chosen: gr.Textbox(visible=chosen == OWN), chosen_set, self.form["prompts"], **QUIET)
         self.start.click(guarded(self.on_start), {*asked, self.token}, begun, **FORM)
         self.go_on.click(guarded(self.on_go_on), [self.shown, self.token], begun, **QUIET)
         look: list[Any] = [self.shown, self.token, self.page, self.order]
@@ -324,7 +296,7 @@ def build_evaluate(services: Services, token: gr.BrowserState, asked: gr.Browser
     with gr.Row(elem_id="evaluate-columns"):
         with gr.Column(scale=4, min_width=320, elem_id="evaluate-ask"):
             systems = build_systems_panel(services, asked)
-            fields = {**_build_size(), **build_sweep()}
+            fields = {**build_size(), **build_sweep()}
             comes_to = gr.HTML("", elem_id="evaluate-count", js_on_load=None)
             error = gr.HTML("", elem_id="evaluate-error", elem_classes="slot", js_on_load=None)
             with gr.Row(elem_classes="actions"):
@@ -362,31 +334,13 @@ def build_evaluate(services: Services, token: gr.BrowserState, asked: gr.Browser
             shown = build_browser_state("evaluation")
             vote = build_vote(services, token, shown)
             judges = build_judges(services)
+            probe = build_probe(services, token)
     tab = EvaluateTab(
         services=services, token=token, systems=systems, form=Form(fields), comes_to=comes_to, error=error,
         start=start, stop=stop, go_on=go_on, earlier=earlier, verdict=verdict, table=table, plots=plots, turn=turn,
         order=order, back=back, forth=forth, page_line=page_line, matrix=matrix, slider=slider, facts=facts,
-        exports=exports, vote=vote, judges=judges, timer=gr.Timer(LOOK_EVERY_S), shown=shown, page=gr.State(0),
+        exports=exports, vote=vote, judges=judges, probe=probe, timer=gr.Timer(LOOK_EVERY_S), shown=shown,
+        page=gr.State(0),
     )  # fmt: skip
     tab.wire()
     return tab
-
-
-def _build_size() -> dict[str, Component]:
-    sets = [("What suits the models", _SUITED), *((each.title, each.id) for each in PROMPT_SETS.values())]
-    return {
-        "preset": gr.Dropdown(
-            [(title, name) for name, title in evaluate_views.PRESET_TITLES.items()], value="quick", filterable=False,
-            label="Size", info="More prompts tell smaller differences from luck.", elem_id="evaluate-preset",
-        ),
-        "prompt_set": gr.Dropdown(
-            [*sets, ("My own", _OWN)], value=_SUITED, filterable=False, label="Prompts", elem_id="evaluate-prompt-set"
-        ),
-        "prompts": gr.Textbox(
-            label="My own prompts, one a line", lines=3, max_lines=8, elem_id="evaluate-prompts", visible=False,
-        ),
-        "seed": gr.Number(
-            0, precision=0, label="Seed", info="With the same one, what was drawn is not drawn again.",
-            elem_id="evaluate-seed",
-        ),
-    }  # fmt: skip

@@ -72,6 +72,8 @@ def build(services: Services) -> gr.Blocks:
         loaded = loaded.then(guarded(evaluate.on_load), kept, evaluate.outputs, **QUIET)
         loaded.then(None, js=_READY_JS, **QUIET)
         evaluate_tab.select(guarded(evaluate.on_load), kept, evaluate.outputs, **QUIET)
+        probe = evaluate.probe
+        evaluate_tab.select(guarded(probe.on_load), [probe.shown, evaluate.token], probe.outputs, **QUIET)
         library_tab.select(guarded(library.turn(0)), library.query, library.listing, **QUIET)
         shown = {"fn": guarded(system.on_show), "inputs": generate.token, "outputs": system.outputs, **QUIET}
         system_tab.select(**shown)

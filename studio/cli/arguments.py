@@ -12,6 +12,7 @@ from studio.cli.evaluate_arguments import EVALUATE_FLAGS, add_evaluate
 from studio.cli.grid_arguments import GRID_FLAGS, add_grid
 from studio.cli.hub_arguments import add_hub_actions
 from studio.cli.merge_arguments import add_merge
+from studio.cli.probe_arguments import PROBE_FLAGS, add_probe
 from studio.cli.train_arguments import TRAIN_FLAGS, add_train
 from studio.domain.adapter import MAX_LORA_SCALE
 from studio.domain.catalogue import Catalogue
@@ -33,7 +34,7 @@ FLAGS = {
 }
 """Field of the request → its flag and what stands for the value in the help."""
 
-_COMMANDS = "generate | flash | train | grid | evaluate | distil | dataset | models | adapters | serve"
+_COMMANDS = "generate | flash | train | grid | evaluate | probe | distil | dataset | models | adapters | serve"
 _EPILOG = "Settings come from FLASH_STUDIO_* variables, such as FLASH_STUDIO_DATA_DIR; the README lists them."
 
 
@@ -86,18 +87,9 @@ def build_parser(catalogue: Catalogue) -> Parser:
         description="Train a LoRA on a folder of pictures with captions. Ctrl+C keeps the best so far; a run can be "
         "taken up again.", epilog=_EPILOG, allow_abbrev=False,
     ), catalogue)  # fmt: skip
-    add_grid(commands.add_parser(
-        "grid", help="compare the checkpoints of a training run",
-        description="Draw the same prompts and seeds with each adapter that a training run has kept, at several scales "
-        "and without any, and say which is best. What was drawn before is not drawn again.", allow_abbrev=False,
-    ))  # fmt: skip
-    add_evaluate(commands.add_parser(
-        "evaluate", help="say which of several ways of drawing is better, and how sure that is",
-        description="Draw the same prompts and seeds with several systems, judge the pictures and compare them prompt "
-        "by prompt. What was drawn before is not drawn again.", allow_abbrev=False,
-    ))  # fmt: skip
+    _add_comparisons(commands, catalogue)
     add_dataset(commands.add_parser(
-        "dataset", help="look at pictures and prepare them", description="Pictures to train with.", allow_abbrev=False,
+        "dataset", help="look at pictures and prepare them", description="Pictures to train with.", allow_abbrev=False
     ))  # fmt: skip
     _add_models(commands.add_parser(
         "models", help="list the models, add or make one of your own",
@@ -115,6 +107,25 @@ def build_parser(catalogue: Catalogue) -> Parser:
     return parser
 
 
+def _add_comparisons(commands: Any, catalogue: Catalogue) -> None:
+    """What draws much and says what is better, or how it is."""
+    add_grid(commands.add_parser(
+        "grid", help="compare the checkpoints of a training run",
+        description="Draw the same prompts and seeds with each adapter that a training run has kept, at several scales "
+        "and without any, and say which is best. What was drawn before is not drawn again.", allow_abbrev=False,
+    ))  # fmt: skip
+    add_evaluate(commands.add_parser(
+        "evaluate", help="say which of several ways of drawing is better, and how sure that is",
+        description="Draw the same prompts and seeds with several systems, judge the pictures and compare them prompt "
+        "by prompt. What was drawn before is not drawn again.", allow_abbrev=False,
+    ))  # fmt: skip
+    add_probe(commands.add_parser(
+        "probe", help="tell what one prompt shows over many seeds",
+        description="Draw one prompt many times and tell which share of the pictures shows each value of an attribute.",
+        allow_abbrev=False,
+    ), catalogue)  # fmt: skip
+
+
 def request_values(options: argparse.Namespace) -> dict[str, object]:
     """The fields of the request that were given."""
     given = {field: getattr(options, field) for field in FLAGS if hasattr(options, field)}
@@ -125,7 +136,7 @@ def request_values(options: argparse.Namespace) -> dict[str, object]:
 def flag(field: str | None) -> str:
     """The flag of a field, or "" for the prompt and what has none."""
     name = field or ""
-    for plain in (GRID_FLAGS, EVALUATE_FLAGS):
+    for plain in (GRID_FLAGS, EVALUATE_FLAGS, PROBE_FLAGS):
         if name in plain:
             return plain[name]
     is_own = name in ("out", "steps", "baseline_steps", "baseline_guidance")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lora_registry.store import AdapterStore
 from studio.checkpoints import OwnCheckpoints
-from studio.cli import adapters, dataset, distil, evaluate, flash, generate, grid, models, train
+from studio.cli import adapters, dataset, distil, evaluate, flash, generate, grid, models, probe, train
 from studio.cli.arguments import build_parser, complain
 from studio.cli.report import DONE, FAILED, STOPPED, WRONG
 from studio.domain.catalogue import Catalogue
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     if options.command in ("distil", "train"):
         return (distil if options.command == "distil" else train).run(options, catalogue)
-    command = {"flash": flash, "grid": grid, "evaluate": evaluate}.get(options.command, generate)
+    command = {"flash": flash, "grid": grid, "evaluate": evaluate, "probe": probe}.get(options.command, generate)
     return command.run(options, catalogue, engine)
 
 
