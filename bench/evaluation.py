@@ -50,7 +50,8 @@ def correlation(path: Path) -> None:
     analysis = analyse(evaluation, results)
     means = [(each.means["right"].value, each.means["clip"].value) for each in analysis.systems]
     if len(means) > 2:
-        print(f"  {len(means)} systems: Spearman {spearmanr(*zip(*means, strict=True)).statistic:.3f}")
+        rank = spearmanr([each for each, _ in means], [each for _, each in means]).statistic
+        print(f"  {len(means)} systems: Spearman {rank:.3f}")
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:

@@ -110,9 +110,10 @@ class Gallery:
         limit: int = 48,
         offset: int = 0,
         visitor: str | None = None,
+        compared: bool | None = None,
     ) -> list[ImageRecord]:
         """Pictures that fit a search, newest first; of `visitor` only, if given. See `studio.search`."""
-        return self._ledger.search(text, filters, starred, limit, offset, visitor)
+        return self._ledger.search(text, filters, starred, limit, offset, visitor, compared)
 
     def count(
         self,
@@ -120,9 +121,10 @@ class Gallery:
         filters: dict[str, Any] | None = None,
         starred: bool | None = None,
         visitor: str | None = None,
+        compared: bool | None = None,
     ) -> int:
         """How many pictures fit a search."""
-        return self._ledger.count(text, filters, starred, visitor)
+        return self._ledger.count(text, filters, starred, visitor, compared)
 
     def star(self, image_id: str, is_starred: bool) -> None:
         """Raises NotFound for an id that no picture has."""

@@ -234,13 +234,15 @@ class Ledger:
         limit: int = 48,
         offset: int = 0,
         visitor: str | None = None,
+        compared: bool | None = None,
     ) -> list[ImageRecord]:
-        """Images that fit a search (see `studio.search`), newest first; of `visitor` only, if given.
+        """Images that fit a search (see `studio.search`), newest first; of `visitor` only, if given, and without
+        those of evaluations where `compared` is False.
 
         Raises:
             InvalidRequest: a filter that no picture can have.
         """
-        wanted = select(ImageEntry).where(*conditions(text, filters, starred, visitor))
+        wanted = select(ImageEntry).where(*conditions(text, filters, starred, visitor, compared))
         with self._reading() as session:
             found = session.scalars(wanted.order_by(ImageEntry.id.desc()).limit(limit).offset(offset))
             return [_image_record(entry) for entry in found]
@@ -251,9 +253,11 @@ class Ledger:
         filters: dict[str, Any] | None = None,
         starred: bool | None = None,
         visitor: str | None = None,
+        compared: bool | None = None,
     ) -> int:
         """How many images `search` would give without its limit."""
-        wanted = select(func.count()).select_from(ImageEntry).where(*conditions(text, filters, starred, visitor))
+        wanted = select(func.count()).select_from(ImageEntry)
+        wanted = wanted.where(*conditions(text, filters, starred, visitor, compared))
         with self._reading() as session:
             return session.scalar(wanted) or 0
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, select
 
 from studio.domain.errors import InvalidRequest
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest, ResolvedRequest
-from studio.tables import ImageEntry
+from studio.tables import ImageEntry, JobEntry
 
+COMPARING = ("evaluation", "probe")
+"""Kinds of jobs whose pictures, hundreds at a time, were drawn for numbers."""
 MAX_TEXT = 1000
 """Characters of a search that are looked at: SQLite refuses conditions that are thousands deep."""
 
@@ -30,11 +32,13 @@ _SIZE = re.compile(r"(\d+)[x×](\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """Words that all must occur, recipe fields that must be equal, and whether only starred images count."""
+    """Words that all must occur, recipe fields that must be equal, whether only starred images count, and whether only
+    those do that were drawn to be compared."""
 
     words: tuple[str, ...]
     filters: dict[str, Any]
     is_starred: bool | None
+    is_compared: bool | None = None
 
 
 def parse_query(text: str) -> Query:
@@ -42,22 +46,30 @@ def parse_query(text: str) -> Query:
     words: list[str] = []
     filters: dict[str, Any] = {}
     is_starred: bool | None = None
+    is_compared: bool | None = None
     for token in text[:MAX_TEXT].split():
         name, _, value = token.partition(":")
         if token.casefold() == "is:starred":
             is_starred = True
+        elif token.casefold() == "is:compared":
+            is_compared = True
         elif recipe_filter := _recipe_filter(name.casefold(), value.casefold()) if value else None:
             filters |= recipe_filter
         else:
             words.append(token.casefold())
-    return Query(words=tuple(dict.fromkeys(words)), filters=filters, is_starred=is_starred)
+    return Query(words=tuple(dict.fromkeys(words)), filters=filters, is_starred=is_starred, is_compared=is_compared)
 
 
 def conditions(
-    text: str, filters: Mapping[str, Any] | None, is_starred: bool | None, visitor: str | None = None
+    text: str,
+    filters: Mapping[str, Any] | None,
+    is_starred: bool | None,
+    visitor: str | None = None,
+    is_compared: bool | None = None,
 ) -> list[ColumnElement[bool]]:
-    """The WHERE of a search: a text as typed, exact values by recipe field (or by a name of the little language), and
-    whose images count (None for everybody's).
+    """The WHERE of a search: a text as typed, exact values by recipe field (or by a name of the little language), whose
+    images count (None for everybody's), and whether those of evaluations do (None: like all others), unless the text
+    asks for them.
 
     Raises:
         InvalidRequest: a filter that no picture can have.
@@ -68,6 +80,10 @@ def conditions(
     found = [ImageEntry.search_text.contains(word, autoescape=True) for word in query.words]
     found += [_recipe_equals(field, value) for field, value in wanted.items()]
     found += [] if starred is None else [ImageEntry.is_starred.is_(starred)]
+    compared = query.is_compared if query.is_compared is not None else is_compared
+    if compared is not None:
+        drawn = ImageEntry.job_id.in_(select(JobEntry.id).where(JobEntry.kind.in_(COMPARING)))
+        found.append(drawn if compared else ~drawn)
     return found + ([] if visitor is None else [ImageEntry.visitor == visitor])
 
 

@@ -73,7 +73,11 @@ class GenerateTab:
         updates: Updates = {self.token: token if is_token(token) else new_token()}
         updates |= self.ask.fill(usable(saved)) if isinstance(saved, dict) else self.ask.models()
         jobs = self.active(token)  # before the pictures: what ends in between is found there
-        latest = self.services.gallery.find(visitor=visitor_of(token), limit=MAX_RECENT) if is_token(token) else []
+        latest = (
+            self.services.gallery.find(visitor=visitor_of(token), limit=MAX_RECENT, compared=False)
+            if is_token(token)
+            else []
+        )
         kept = recent if isinstance(recent, list) else []
         records = self.result.records([*(record.id for record in latest), *kept])
         if jobs:

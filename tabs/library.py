@@ -24,7 +24,9 @@ PAGE = 48
 LABEL = "Pictures, newest first"
 NO_PICTURES = "No picture yet. Make one under Generate; it is kept here with everything that made it."
 NO_MATCH = "No picture fits this search. Use fewer words, or clear the box."
-SEARCH_HELP = "Words of the prompt, or settings such as steps:25 seed:7 sampler:euler size:128x128 is:starred"
+SEARCH_HELP = (
+    "Words of the prompt, or settings such as steps:25 seed:7 sampler:euler size:128x128 is:starred is:compared"
+)
 NOTHING_PICKED = "Choose a picture to see it large, with everything that made it."
 
 
@@ -97,11 +99,12 @@ class LibraryTab:
         }
 
     def find(self, text: str, starred: bool, token: Any, page: int) -> tuple[list[ImageRecord], int]:
-        """The pictures of a page and how many there are in all; on a shared page, of this visitor only."""
+        """The pictures of a page and how many there are in all; on a shared page, of this visitor only. Those
+        that were drawn to be compared show where the search asks for them."""
         gallery, only = self.services.gallery, True if starred else None
         owner = None if is_local(self.services.settings) else visitor_of(token)
-        found = gallery.find(text, starred=only, limit=PAGE, offset=page * PAGE, visitor=owner)
-        return found, gallery.count(text, starred=only, visitor=owner)
+        found = gallery.find(text, starred=only, limit=PAGE, offset=page * PAGE, visitor=owner, compared=False)
+        return found, gallery.count(text, starred=only, visitor=owner, compared=False)
 
     def turn(self, by: int) -> Callable[..., Updates]:
         """A listener. Inputs: the search and the page. Outputs: the page `by` pages further."""

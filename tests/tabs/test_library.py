@@ -3,10 +3,12 @@ from collections.abc import Callable
 
 import gradio as gr
 import pytest
+from PIL import Image
 
 from studio.domain.events import Cancelled
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest
+from studio.gallery import NewImage
 from studio.services import Services
 from tabs.generate import build_generate
 from tabs.library import PAGE, LibraryTab, build_library
@@ -81,3 +83,21 @@ def test_deleting_the_only_picture_of_the_last_page_leads_to_the_one_before(
     services.gallery.delete(made[0])
     updates = library.show("", False, None, None, 1)
     assert (updates[library.page], len(ids(library, updates))) == (0, PAGE)
+
+
+def test_pictures_of_evaluations_show_only_where_they_are_asked_for(
+    services: Services, library: LibraryTab, keep: Keep
+) -> None:
+    token = new_token()
+    keep(token)
+    job = services.runner.submit("evaluation", {}, visitor_of(token))
+    recipe = services.catalogue.resolve(GenerationRequest(prompt="a blue ring", seed=1))
+    new = NewImage(
+        job_id=job.id, visitor=visitor_of(token), image_index=0, recipe=recipe, prompt_as_run="a blue ring",
+        negative_as_run="", environment={}, seconds={"total": 1.0}, peak_memory_mb=1.0,
+    )  # fmt: skip
+    compared = services.gallery.save(Image.new("RGB", (16, 16), "blue"), new)
+    usual, total = library.find("", False, token, 0)
+    assert total == 1 and compared.id not in [record.id for record in usual]
+    assert [record.id for record in library.find("is:compared", False, token, 0)[0]] == [compared.id]
+    assert services.gallery.count() == 2
