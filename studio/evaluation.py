@@ -1,7 +1,8 @@
 """Evaluates systems: draws what each makes of the same prompts, has it judged, and says which is better."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -79,6 +80,7 @@ class EvaluationService:
         self._drawer = CellDrawer(catalogue, gallery, generation, scoring)
         self._root = root
         self._analyses: dict[str, tuple[int, Analysis]] = {}
+        self._over: dict[str, Job] = {}
         runner.register(KIND, self.run)
 
     def submit(self, request: EvaluationRequest, visitor: str = "local") -> Standing:
@@ -133,6 +135,16 @@ class EvaluationService:
     def pictures(self, standing: Standing) -> dict[int, ImageRecord]:
         """What is drawn, by the index of the cell; without what was deleted since."""
         return {record.image_index: record for record in self._gallery.of_job(standing.id)}
+
+    def pictures_at(self, standing: Standing, places: Collection[int]) -> dict[int, ImageRecord]:
+        """What is drawn of the prompts at these places. A page asks every other second, and shows a few."""
+        found: dict[int, ImageRecord] = {}
+        for cell in standing.evaluation.cells:
+            result = standing.results.get(cell.index) if cell.place in places else None
+            if result is not None and result.image_id:
+                with suppress(NotFound):  # deleted since
+                    found[cell.index] = self._gallery.image(result.image_id)
+        return found
 
     def analysis(self, standing: Standing) -> Analysis:
         """What it says so far. A page asks every other second."""
@@ -227,10 +239,16 @@ class EvaluationService:
         return Standing(folder=folder, evaluation=evaluation, results=folder.results(), job=job)
 
     def _job(self, job_id: str) -> Job | None:
+        """One that is over is told from the ledger once: of thousands of pictures that takes a second."""
+        if job_id in self._over:
+            return self._over[job_id]
         try:
-            return self._runner.job(job_id)
+            job = self._runner.job(job_id)
         except NotFound:
             return None
+        if job.is_over:
+            self._over = {**dict(list(self._over.items())[-_KEPT:]), job_id: job}
+        return job
 
 
 def _calls(recipe: ResolvedRequest) -> int:

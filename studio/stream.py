@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -86,7 +87,11 @@ class EventStream:
         return self._await(self._terminal, timeout)
 
     def _next(self, after: int, timeout: float | None) -> Event | None:
-        return self._await(lambda: next((event for event in self._events if event.index > after), None), timeout)
+        def following() -> Event | None:
+            place = bisect_right(self._events, after, key=lambda event: event.index)
+            return self._events[place] if place < len(self._events) else None
+
+        return self._await(following, timeout)
 
     def _await(self, look: Callable[[], Event | None], timeout: float | None) -> Event | None:
         """What `look` finds, as soon as it finds something; None when nothing can or may come any more."""

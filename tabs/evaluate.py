@@ -192,8 +192,8 @@ class EvaluateTab:
         places = telling_places(analysis) if order == _TELLING and analysis.places else _reached(standing)
         size = evaluate_views.page_size(standing.evaluation)
         first = min(int(page or 0), max(0, len(places) - 1) // size) * size
-        pictures = self.services.evaluations.pictures(standing)
         on_page = places[first : first + size]
+        pictures = self.services.evaluations.pictures_at(standing, on_page)
         is_whole = len(standing.results) >= len(standing.evaluation.cells)
         return {
             self.verdict: ("" if standing.evaluation.axes else verdict_html(analysis)) + self._judged(analysis),
