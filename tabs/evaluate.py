@@ -296,7 +296,7 @@ def build_evaluate(services: Services, token: gr.BrowserState, asked: gr.Browser
     with gr.Row(elem_id="evaluate-columns"):
         with gr.Column(scale=4, min_width=320, elem_id="evaluate-ask"):
             systems = build_systems_panel(services, asked)
-            fields = {**build_size(), **build_sweep()}
+            fields = {**build_size(services), **build_sweep()}
             comes_to = gr.HTML("", elem_id="evaluate-count", js_on_load=None)
             error = gr.HTML("", elem_id="evaluate-error", elem_classes="slot", js_on_load=None)
             with gr.Row(elem_classes="actions"):

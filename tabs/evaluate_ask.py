@@ -9,6 +9,7 @@ from gradio.components import Component
 from studio.domain.errors import InvalidRequest
 from studio.domain.evaluation import PRESETS, Evaluation
 from studio.prompt_sets import PROMPT_SETS
+from studio.services import Services
 from tabs import evaluate_views
 from tabs.evaluate_systems import SystemsPanel
 from tabs.flash import lines_of
@@ -29,6 +30,7 @@ def asked_for(systems: SystemsPanel, asked: Any, values: Mapping[str, Any]) -> E
     prompts, images = dict(PRESETS).get(values.get("preset", "quick"), PRESETS["quick"])
     chosen = values.get("prompt_set") or _SUITED
     more: dict[str, Any] = {"num_prompts": prompts, "num_images": images, "seed": values.get("seed") or 0}
+    more["judge"] = values.get("judge") or ""
     if chosen == OWN:
         more["prompts"] = lines_of(values.get("prompts"))
     elif chosen != _SUITED:
@@ -46,7 +48,7 @@ def asked_for(systems: SystemsPanel, asked: Any, values: Mapping[str, Any]) -> E
     return evaluation
 
 
-def build_size() -> dict[str, Component]:
+def build_size(services: Services) -> dict[str, Component]:
     """The controls by the name of what they set."""
     sets = [("What suits the models", _SUITED), *((each.title, each.id) for each in PROMPT_SETS.values())]
     return {
@@ -59,6 +61,11 @@ def build_size() -> dict[str, Component]:
         ),
         "prompts": gr.Textbox(
             label="My own prompts, one a line", lines=3, max_lines=8, elem_id="evaluate-prompts", visible=False,
+        ),
+        "judge": gr.Dropdown(
+            [("The one that knows the models' pictures", ""), *((name, name) for name in services.scoring.judges())],
+            value="", filterable=False, label="Judge of CLIP scores", elem_id="evaluate-by",
+            info="With another one the same pictures are only judged again.",
         ),
         "seed": gr.Number(
             0, precision=0, label="Seed", info="With the same one, what was drawn is not drawn again.",
