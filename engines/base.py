@@ -130,3 +130,12 @@ class Engine(Protocol):
             NotFound, CorruptModel: the judge, or the picture, cannot be had.
         """
         ...
+
+    def embed(self, judge: Path, picture: Path) -> tuple[float, ...]:
+        """What the judge in the folder `judge` makes of the picture in the file `picture`: a vector of length 1, whose
+        scalar product with another picture's is their cosine.
+
+        Raises:
+            NotFound, CorruptModel: see `score`.
+        """
+        ...

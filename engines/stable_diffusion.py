@@ -82,6 +82,10 @@ class StableDiffusionEngine:
         """See `engines.base.Engine.score`."""
         return self._judges.take(judge).score(opened(picture), text)
 
+    def embed(self, judge: Path, picture: Path) -> tuple[float, ...]:
+        """See `engines.base.Engine.embed`."""
+        return tuple(self._judges.take(judge).embed(opened(picture)).tolist())
+
     def generate(
         self,
         request: ResolvedRequest,

@@ -89,6 +89,10 @@ class EngineProcess:
         """See `engines.base.Engine.score`."""
         return self._do("score", (judge, picture, text), {})
 
+    def embed(self, judge: Path, picture: Path) -> tuple[float, ...]:
+        """See `engines.base.Engine.embed`."""
+        return self._do("embed", (judge, picture), {})
+
     def generate(
         self,
         request: ResolvedRequest,

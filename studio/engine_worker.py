@@ -112,6 +112,9 @@ class Worker:
     def score(self, call_id: int, judge: Path, picture: Path, text: str) -> Score:
         return self._engine.score(judge, picture, text)
 
+    def embed(self, call_id: int, judge: Path, picture: Path) -> tuple[float, ...]:
+        return self._engine.embed(judge, picture)
+
     def generate(
         self,
         call_id: int,

@@ -1,11 +1,12 @@
 """What is to be known of a judge before its numbers are believed: that it is part of what it judges."""
 
 import json
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from studio.domain.catalogue import Catalogue
-from studio.domain.scores import JUDGE_CONFIG
+from studio.domain.scores import JUDGE_CONFIG, JUDGE_RECIPE, MODEL_CONFIG, judge_kind
 
 _TEXT_TOWERS: Mapping[tuple[int, int], tuple[str, tuple[str, ...]]] = {
     (768, 12): ("CLIP ViT-L/14", ("sd15", "sdxl")),
@@ -13,6 +14,8 @@ _TEXT_TOWERS: Mapping[tuple[int, int], tuple[str, tuple[str, ...]]] = {
     (1280, 32): ("OpenCLIP ViT-bigG/14", ("sdxl",)),
 }
 """Width and layers of text encoders that pipelines have, with the families that have them."""
+_ARCHITECTURES = {"ViT-L-14": (768, 12), "ViT-H-14": (1024, 24), "ViT-bigG-14": (1280, 32)}
+"""What the names of such begin with in open_clip."""
 
 
 def circular_words(judge: Path, checkpoint_ids: Iterable[str], catalogue: Catalogue) -> str:
@@ -30,8 +33,19 @@ def circular_words(judge: Path, checkpoint_ids: Iterable[str], catalogue: Catalo
 
 
 def _text_tower(judge: Path) -> tuple[int, int]:
+    """Width and layers of the judge's text encoder, whatever kind of judge it is; (0, 0) where nobody knows."""
     try:
-        config = json.loads((judge / JUDGE_CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
-        return int(config["width"]), int(config["layers"])
-    except (OSError, ValueError, KeyError, TypeError):
+        match judge_kind(judge):
+            case "open_clip":
+                config = json.loads((judge / JUDGE_CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+                return int(config["width"]), int(config["layers"])
+            case "transformers":
+                config = json.loads((judge / MODEL_CONFIG).read_text(encoding="utf-8"))["text_config"]
+                return int(config["hidden_size"]), int(config["num_hidden_layers"])
+            case "recipe":
+                name = tomllib.loads((judge / JUDGE_RECIPE).read_text(encoding="utf-8"))["architecture"]
+                return next((tower for start, tower in _ARCHITECTURES.items() if name.startswith(start)), (0, 0))
+            case None:
+                return 0, 0
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0, 0

@@ -1,5 +1,6 @@
 """Evaluates the checkpoints of a training run: draws a grid over them, scales, prompts and seeds, and has it judged."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Any
 from studio.cell_drawer import CellDrawer
 from studio.domain.catalogue import Catalogue
 from studio.domain.cells import CellResult
-from studio.domain.errors import InvalidRequest, NotFound
+from studio.domain.errors import InvalidRequest, NotFound, StorageFailed
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest
-from studio.domain.run_grid import MAX_PICTURES, Grid, GridColumn, GridRequest, seeds_from
+from studio.domain.run_grid import MAX_PICTURES, Grid, GridColumn, GridRequest, plain_prompt, seeds_from
 from studio.domain.tags import AdapterUse
 from studio.domain.training import TrainingPlan
 from studio.files import atomic_write
@@ -21,6 +22,7 @@ from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
 from studio.run_adapters import checkpoint_adapter
+from studio.run_grid_embeddings import GridEmbeddings
 from studio.run_grid_files import GridFolder, grid_folder, newest_grid
 from studio.run_grid_scores import ColumnScore, column_scores
 from studio.run_grid_sheet import contact_sheet
@@ -28,9 +30,13 @@ from studio.runs import Run
 from studio.scoring import ScoringService
 from studio.training import TrainingService
 
+logger = logging.getLogger(__name__)
+
 KIND = "run-grid"
 _KEPT = 16
 """Grids whose scores are kept."""
+_A_LOOK = 100
+"""Pictures that a judge is asked about, at most, while somebody waits for a look at a grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +70,9 @@ class RunGridService:
         self._generation = generation
         self._scoring = scoring
         self._drawer = CellDrawer(catalogue, gallery, generation, scoring)
-        self._scores: dict[str, tuple[int, tuple[ColumnScore, ...]]] = {}
+        self._embeddings = GridEmbeddings(gallery, scoring)
+        self._filled = set[str]()
+        self._scores: dict[str, tuple[object, tuple[ColumnScore, ...]]] = {}
         runner.register(KIND, self.run)
 
     def submit(self, request: GridRequest, visitor: str = "local") -> RunGrid:
@@ -95,7 +103,7 @@ class RunGridService:
         scales = sorted({scale for scale in request.scales if scale})  # at 0 it is the model alone
         if not scales:
             raise InvalidRequest("A scale of 0 is the model alone.", "Give another one, such as 1.", "scales")
-        prompts = tuple(dict.fromkeys(map(_plain, request.prompts or run_prompts(run))))
+        prompts = tuple(dict.fromkeys(map(plain_prompt, request.prompts or run_prompts(run))))
         if not all(prompts) or not prompts:
             raise InvalidRequest("There is no prompt.", "Write what the pictures should show.", "prompts")
         columns = (
@@ -130,24 +138,54 @@ class RunGridService:
         return self._standing(folder, grid, self._job(folder.job_id))
 
     def scores(self, grid: RunGrid) -> tuple[ColumnScore, ...]:
-        """What each of its columns scored so far. A page asks every other second."""
-        known, told = self._scores.get(grid.folder.job_id, (-1, ()))
-        if known != len(grid.results):
-            told = column_scores(grid.grid, grid.results)
+        """What each of its columns scored so far. A page asks every other second; where a grid that is not being drawn
+        lacks embeddings, some more are made each time."""
+        job_id = grid.folder.job_id
+        if grid.job is None or grid.job.is_over:
+            self._see(grid, self._training.run_of(grid.grid.run), None)
+        state = len(grid.results), len(grid.pictures), _changed(grid.folder.embeddings)
+        known, told = self._scores.get(job_id, (None, ()))
+        if known != state:
+            likeness = self._embeddings.read(grid.folder.embeddings, grid.pictures)
+            told = column_scores(grid.grid, grid.results, likeness)
             kept = dict(list(self._scores.items())[-_KEPT:])
-            self._scores = {**kept, grid.folder.job_id: (len(grid.results), told)}
+            self._scores = {**kept, job_id: (state, told)}
         return told
+
+    def _see(self, grid: RunGrid, run: Run[TrainingPlan], job: Job | None) -> None:
+        """Have the pictures of a grid seen by its judge, and those that its run learnt: all of them while `job` draws
+        it, some more at a look. A judge that cannot be used is asked once."""
+        job_id, checkpoint = grid.folder.job_id, self._catalogue.checkpoint(grid.grid.recipe.checkpoint)
+        judge = self._scoring.judge_of(checkpoint)
+        if judge is None or job_id in self._filled or not grid.pictures:
+            return
+        self._scoring.prepare(checkpoint)
+        if self._scoring.problem(checkpoint):
+            self._filled.add(job_id)
+            return
+        cancelled, most = (job.cancelled, None) if job else (lambda: False, _A_LOOK)
+        try:
+            is_all = self._embeddings.fill(
+                grid.folder.embeddings, judge, grid.pictures, Path(run.plan.folder), most=most, cancelled=cancelled
+            )
+        except StorageFailed as error:  # the pictures are there, and so are their scores
+            logger.warning("embeddings of a grid are not kept: %s", error)
+            is_all = True
+        if is_all and not (job and job.cancelled()):
+            self._filled.add(job_id)
 
     def run(self, job: Job) -> dict[str, Any]:
         """Draw and judge every cell of `job` that no line tells of yet; the job handler."""
         grid = Grid.model_validate(dict(job.payload))
-        folder = grid_folder(self._training.run_of(grid.run), job.id)
+        run = self._training.run_of(grid.run)
+        folder = grid_folder(run, job.id)
         folder.begin(grid)
         checkpoint = self._catalogue.checkpoint(grid.recipe.checkpoint)
         try:
             seconds = self._drawer.draw(job, grid.cells(), folder, self._scoring.judge_of(checkpoint))
         finally:
             self._write_sheet(folder, grid)
+        self._see(self._standing(folder, grid, job), run, job)
         return {"num_images": len(grid.cells()), "seconds": round(seconds, 2)}
 
     def _write_sheet(self, folder: GridFolder, grid: Grid) -> None:
@@ -184,6 +222,14 @@ class RunGridService:
             return None
 
 
+def _changed(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 while it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def run_prompts(run: Run[TrainingPlan]) -> tuple[str, ...]:
     """The prompts that `run` drew samples of."""
     return next((look.prompts for look in reversed(run.looked) if look.prompts), run.plan.sample_prompts)
@@ -205,8 +251,3 @@ def _chosen_steps(run: Run[TrainingPlan], request: GridRequest) -> tuple[int, ..
             "steps_of_run",
         )
     return tuple(sorted(set(request.steps_of_run)))
-
-
-def _plain(prompt: str) -> str:
-    """A prompt that reads the same with a tag behind it as without one, to the letter."""
-    return " ".join(prompt.split()).strip(" ,")

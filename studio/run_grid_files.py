@@ -1,4 +1,5 @@
-"""What a grid leaves in its run's folder: `grids/<job>/` with what was asked, a line for each cell, and the sheet."""
+"""What a grid leaves in its run's folder: `grids/<job>/` with what was asked, a line for each cell, the sheet and
+embeddings."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from studio.domain.run_grid import Grid
 from studio.result_folder import ResultFolder
 from studio.runs import Run
 
-_GRID, SHEET = "grid.json", "sheet.png"
+_GRID, SHEET, _EMBEDDINGS = "grid.json", "sheet.png", "embeddings.npz"
 
 
 class GridFolder(ResultFolder[Grid]):
@@ -21,6 +22,11 @@ class GridFolder(ResultFolder[Grid]):
     def sheet(self) -> Path:
         """Where the contact sheet lies, once it is made."""
         return self.path / SHEET
+
+    @property
+    def embeddings(self) -> Path:
+        """Where `studio.run_grid_embeddings` keeps them, once there are any."""
+        return self.path / _EMBEDDINGS
 
 
 def grid_folder(run: Run[Any], job_id: str) -> GridFolder:

@@ -1,11 +1,14 @@
 """Which checkpoint is best: what each column of a grid scored, with how sure that is."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from studio.comparison import over_prompts
+from studio.diversity import memorisation, prompt_diversities
+from studio.diversity import over_prompts as over_diversities
 from studio.domain.cells import CellResult
 from studio.domain.run_grid import Grid, GridColumn
+from studio.run_grid_embeddings import Likeness
 from studio.statistics import Estimate, share
 
 FEWEST_PROMPTS = 6
@@ -19,7 +22,12 @@ _NAMED = 3
 class ColumnScore:
     """Of one column, over its `n` cells so far, of which `failed` could not be drawn. `right` is the share that the
     checker passes, a cell that failed counting as wrong; `clip` is the CLIP score (cosine · 100) and `clip_gain` how
-    much it is above that without an adapter. Their unit is the prompt, and its seeds are averaged first."""
+    much it is above that without an adapter. Their unit is the prompt, and its seeds are averaged first.
+
+    `diversity` is how unlike its pictures of one prompt are, and `diversities` that by prompt; `near` is the share of
+    its pictures that are nearer to a training picture than those are to each other (see `studio.diversity`), without
+    those that the checker passes: they show what they should, and so no training picture. Nor do pictures count whose
+    prompt is a training picture's caption, which are like it with good reason; None where there are no others."""
 
     column: GridColumn
     n: int
@@ -27,11 +35,17 @@ class ColumnScore:
     right: Estimate | None
     clip: Estimate | None
     clip_gain: Estimate | None
+    diversity: Estimate | None = None
+    diversities: Mapping[str, float] = field(default_factory=dict[str, float])
+    near: Estimate | None = None
 
 
-def column_scores(grid: Grid, results: Mapping[int, CellResult]) -> tuple[ColumnScore, ...]:
+def column_scores(
+    grid: Grid, results: Mapping[int, CellResult], likeness: Likeness | None = None
+) -> tuple[ColumnScore, ...]:
     """Of every column that has a cell yet; `results` are by the index of their cell. As soon as all columns have a row,
-    only such rows count: of a grid that was stopped, too, all columns are compared by the same."""
+    only such rows count: of a grid that was stopped, too, all columns are compared by the same. Without `likeness`
+    nothing is told of how varied pictures are, nor of training pictures."""
     by_column: dict[GridColumn, dict[int, CellResult]] = {column: {} for column in grid.columns}
     for cell in grid.cells():
         if cell.index in results:
@@ -43,7 +57,26 @@ def column_scores(grid: Grid, results: Mapping[int, CellResult]) -> tuple[Column
         }
     clips = {column: _clips(rows) for column, rows in by_column.items()}
     without = clips[grid.columns[0]]
-    return tuple(_score(column, rows, clips[column], without, grid) for column, rows in by_column.items() if rows)
+    scored = (_score(column, rows, clips[column], without, grid) for column, rows in by_column.items() if rows)
+    return tuple(scored if likeness is None else (_likened(score, by_column, grid, likeness) for score in scored))
+
+
+def _likened(
+    score: ColumnScore, by_column: Mapping[GridColumn, Mapping[int, CellResult]], grid: Grid, likeness: Likeness
+) -> ColumnScore:
+    """`score` with what embeddings tell of its pictures."""
+    rows = by_column[score.column]
+    cells = likeness.cells
+    seen = {grid.rows[row]: cells[result.index] for row, result in rows.items() if result.index in cells}
+    right = {grid.rows[row] for row, result in rows.items() if result.right}
+    new = {drawn: vector for drawn, vector in seen.items() if not likeness.is_caption(drawn[0])}
+    diversities, copied = prompt_diversities(seen), memorisation(new, likeness.training, right)
+    return replace(
+        score,
+        diversity=over_diversities(diversities),
+        diversities=diversities,
+        near=copied and copied.share,
+    )
 
 
 def _clips(rows: Mapping[int, CellResult]) -> dict[int, float]:
@@ -72,7 +105,7 @@ def _score(
 def best_of(scores: Sequence[ColumnScore]) -> tuple[ColumnScore, ...]:
     """The best of the columns with an adapter, by what is drawn right, else by the CLIP score above that without one;
     several that are exactly equal, none where nothing is measured."""
-    measured = [score for score in scores if score.column.use and _measure(score) is not None]
+    measured = [score for score in scores if score.column.use and measure_of(score) is not None]
     if any(score.right for score in measured):
         measured = [score for score in measured if score.right]
     top = max((_value(score) for score in measured), default=0.0)
@@ -137,19 +170,20 @@ def _without(scores: Sequence[ColumnScore], best: ColumnScore) -> str:
     return ""
 
 
-def _measure(score: ColumnScore) -> Estimate | None:
+def measure_of(score: ColumnScore) -> Estimate | None:
+    """What a column is ranked by; None where nothing is measured."""
     return score.right or score.clip_gain
 
 
 def _value(score: ColumnScore) -> float:
-    measure = _measure(score)
+    measure = measure_of(score)
     assert measure is not None
     return measure.value
 
 
 def _overlap(one: ColumnScore, other: ColumnScore) -> bool:
     """Whether their intervals do, as far as there are any: of too few, all overlap."""
-    a, b = _measure(one), _measure(other)
+    a, b = measure_of(one), measure_of(other)
     if a is None or b is None or None in (a.low, a.high, b.low, b.high):
         return True
     assert a.low is not None and a.high is not None and b.low is not None and b.high is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import NotFound, StudioError
 from studio.domain.images import ImageRecord
-from studio.domain.scores import JUDGE_CONFIG, Score
+from studio.domain.scores import Score, is_judge
 from studio.domain.tags import without_tags
 from studio.gallery import Gallery
 from studio.generation import EngineHolder
@@ -37,13 +37,16 @@ class ScoringService:
         their owner has put into the judges folder; None without one."""
         if checkpoint.is_pocket:
             return POCKET_JUDGE
-        found = sorted(self._judges_dir.glob(f"*/{JUDGE_CONFIG}"))
-        return found[0].parent if found else None
+        found = self._folders()
+        return found[0] if found else None
 
     def judges(self) -> tuple[str, ...]:
         """The names of the judges that there are, ours first."""
-        found = sorted(path.parent.name for path in self._judges_dir.glob(f"*/{JUDGE_CONFIG}"))
-        return (POCKET_JUDGE.name, *(name for name in found if name != POCKET_JUDGE.name))
+        return (POCKET_JUDGE.name, *(each.name for each in self._folders() if each.name != POCKET_JUDGE.name))
+
+    def _folders(self) -> list[Path]:
+        """Those that their owner has put there, by name."""
+        return sorted(folder for folder in self._judges_dir.glob("*") if is_judge(folder))
 
     def folder_of(self, name: str) -> Path:
         """The folder of the judge called `name`; raises NotFound where there is none."""
@@ -81,6 +84,14 @@ class ScoringService:
         with self._noting(judge):
             score = self._engine.get().score(judge, picture, text)
         return score
+
+    def embed_file(self, judge: Path, picture: Path) -> tuple[float, ...] | None:
+        """What a judge makes of the picture in a file, a vector of length 1; None where the judge cannot be used or the
+        picture is gone."""
+        vector = None
+        with self._noting(judge):
+            vector = self._engine.get().embed(judge, picture)
+        return vector
 
     def scores(self, job_id: str) -> dict[str, Score]:
         """What one judge said of the pictures that a job made, by the id of the picture: that which judged most, since

@@ -12,7 +12,7 @@ from studio.domain.run_grid import STANDARD_SCALES, GridColumn, GridRequest, par
 from studio.domain.tags import without_adapter
 from studio.domain.training import TrainingPlan
 from studio.run_grid import RunGrid, run_prompts
-from studio.run_grid_scores import best_of, verdict
+from studio.run_grid_scores import best_of
 from studio.runs import Run
 from studio.services import Services
 from tabs import controls, run_grid_views
@@ -157,7 +157,7 @@ class RunGridPanel:
         is_running = bool(grid and grid.job and not grid.job.is_over)
         return {
             self.matrix: run_grid_views.matrix(grid, scores, name),
-            self.verdict: controls.note(verdict(scores)) if scores and not is_running else "",
+            self.verdict: run_grid_views.verdict(scores) if scores and not is_running else "",
             self.table: run_grid_views.table(scores, judge),
             self.stop: gr.Button(interactive=is_running),
             self.chosen: run_grid_views.chosen(column),

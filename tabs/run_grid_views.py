@@ -18,7 +18,9 @@ from studio.domain.events import (
 from studio.domain.run_grid import GridCell, GridColumn
 from studio.domain.training import TrainingPlan
 from studio.run_grid import RunGrid
+from studio.run_grid_overfit import overfit
 from studio.run_grid_scores import ColumnScore, clip_words, interval
+from studio.run_grid_scores import verdict as best_words
 from studio.runs import Run
 from tabs import controls, views
 from tabs.widgets import as_json
@@ -27,6 +29,14 @@ EMPTY = "The same prompts and seeds appear here, drawn with each checkpoint and 
 _NOTE = (
     "In square brackets the 95 % interval: Wilson's over pictures for what is drawn right, as the checker sees it; for "
     "CLIP scores over prompts, whose seeds are averaged first. The best of many owes some of its lead to luck."
+)
+_DIVERSITY = (
+    "Diversity: 1 less the mean cosine of two pictures of one prompt, as the judge sees them; 0 is the same picture "
+    "every time."
+)
+_NEAR = (
+    "Near a training picture: nearer than 95 % of these are to the one most like them, and not drawn right; prompts "
+    "that are captions do not count. Where nobody can tell what is right, what is near may be so with good reason."
 )
 _TITLE_LENGTH = 60
 
@@ -110,6 +120,8 @@ def table(scores: Sequence[ColumnScore], judge: str = "") -> str:
         ("Drawn right", lambda score: interval(score.right) if score.right else ""),
         ("CLIP score", lambda score: clip_words(score.clip, "{:.1f}".format) if score.clip else ""),
         ("Above that without", lambda score: clip_words(score.clip_gain, "{:+.1f}".format) if score.clip_gain else ""),
+        ("Diversity", lambda score: score.diversity.words("{:.3f}".format) if score.diversity else ""),
+        ("Near a training picture", lambda score: interval(score.near) if score.near else ""),
         ("Pictures", lambda score: f"{score.n}, {score.failed} failed" if score.failed else f"{score.n}"),
     ]
     shown = [(title, words) for title, words in parts if any(words(score) for score in scores)]
@@ -121,11 +133,18 @@ def table(scores: Sequence[ColumnScore], judge: str = "") -> str:
         for score in scores
     )
     told = f" CLIP score: cosine × 100 by {judge}." if judge else ""
+    told += f" {_DIVERSITY}" if any(score.diversity for score in scores) else ""
+    told += f" {_NEAR}" if any(score.near for score in scores) else ""
     return (
         f'<div class="figures-scroll" tabindex="0" role="region" aria-label="Scores"><table class="figures"><thead><tr>'
         f'<td></td>{heads}</tr></thead><tbody>{lines}</tbody></table></div><p class="note quiet">{_NOTE}'
         f"{html.escape(told)}</p>"
     )
+
+
+def verdict(scores: Sequence[ColumnScore]) -> str:
+    """Which column is best, and a warning for each that may have learnt too much (HTML)."""
+    return controls.note(best_words(scores)) + "".join(controls.warning_html(words) for words in overfit(scores))
 
 
 def chosen(column: GridColumn | None) -> str:

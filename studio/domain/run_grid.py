@@ -139,6 +139,11 @@ _WRONG = {
 }
 
 
+def plain_prompt(prompt: str) -> str:
+    """A prompt that reads the same with a tag behind it as without one, to the letter."""
+    return " ".join(prompt.split()).strip(" ,")
+
+
 def seeds_from(seed: int, count: int) -> tuple[int, ...]:
     """`count` seeds, counted up from the first, wrapping at 2³²."""
     return tuple((seed + index) % (MAX_SEED + 1) for index in range(count))

@@ -1,10 +1,37 @@
 """How well a picture fits a text, as a judge puts it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
 
-JUDGE_CONFIG = "open_clip_config.json"
-"""What makes a folder one of a judge."""
+JUDGE_CONFIG, JUDGE_RECIPE, MODEL_CONFIG = "open_clip_config.json", "judge.toml", "config.json"
+JudgeKind = Literal["open_clip", "recipe", "transformers"]
+
+
+def judge_kind(folder: Path) -> JudgeKind | None:
+    """What makes a folder one of a judge; None where nothing does.
+
+    `open_clip`: an open_clip_config.json, as open_clip's models on the hub have it, beside weights and tokenizer.
+    `recipe`: a judge.toml, which names an architecture of open_clip. `transformers`: a config.json of a CLIPModel, as
+    PickScore and OpenAI's models on the hub have it. The first of these counts.
+    """
+    if (folder / JUDGE_CONFIG).is_file():
+        return "open_clip"
+    if (folder / JUDGE_RECIPE).is_file():
+        return "recipe"
+    try:
+        config: Any = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_clip = isinstance(config, dict) and cast(dict[str, Any], config).get("model_type") == "clip"
+    return "transformers" if is_clip else None
+
+
+def is_judge(folder: Path) -> bool:
+    """Whether the folder looks like that of a judge; nobody has loaded it yet."""
+    return judge_kind(folder) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

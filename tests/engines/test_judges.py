@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -76,6 +77,29 @@ def test_the_same_picture_has_the_same_score_every_time(judge: ClipJudge, engine
 def test_a_picture_that_is_gone_is_said(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="picture that is to be judged is gone"):
         engine.score(POCKET_JUDGE, tmp_path / "nothing.png", "a red star")
+    with pytest.raises(NotFound, match="picture that is to be judged is gone"):
+        engine.embed(POCKET_JUDGE, tmp_path / "nothing.png")
+
+
+def test_an_embedding_is_of_length_one_and_equal_pictures_have_a_cosine_of_one(judge: ClipJudge) -> None:
+    vector, other = (
+        judge.embed(PICTURE),
+        judge.embed(render(parse("two blue hearts on a white background") or pytest.fail("no scene"), 3)),
+    )
+    assert vector.dtype == np.float32 and vector.shape == (128,)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+    assert float(vector @ judge.embed(PICTURE.copy())) == pytest.approx(1, abs=1e-6)
+    assert float(vector @ other) < 0.9
+
+
+def test_a_score_is_the_product_of_the_two_embeddings(judge: ClipJudge, engine: Engine, tmp_path: Path) -> None:
+    loaded: Any = open_clip.create_model_from_pretrained(f"local-dir:{POCKET_JUDGE}")
+    tokens = open_clip.get_tokenizer(f"local-dir:{POCKET_JUDGE}")(["a red star"])
+    with torch.inference_mode():
+        read = loaded[0].eval().encode_text(tokens, normalize=True)[0].numpy()
+    assert judge.score(PICTURE, "a red star").cosine == pytest.approx(float(judge.embed(PICTURE) @ read), abs=1e-6)
+    PICTURE.save(tmp_path / "picture.png")
+    assert engine.embed(POCKET_JUDGE, tmp_path / "picture.png") == tuple(judge.embed(PICTURE).tolist())
 
 
 def test_a_text_that_is_cut_is_told(judge: ClipJudge) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from engines.base import Engine, Picture, Step
 from studio.domain.catalogue import Catalogue
@@ -19,6 +20,7 @@ from studio.domain.events import Finished, Progress
 from studio.domain.request import GenerationRequest, ResolvedRequest
 from studio.engine_process import EngineProcess
 from studio.generation import EngineHolder
+from studio.scoring import POCKET_JUDGE
 from studio.services import open_services
 from studio.settings import PROJECT_ROOT, Settings
 
@@ -100,6 +102,15 @@ def test_it_draws_what_the_engine_in_this_process_draws(
     assert steps["apart"] == steps["here"] and len(steps["here"]) == 6
     assert apart.plan(recipe).needed_bytes == engine.plan(recipe).needed_bytes
     assert apart.state().loaded == ("pocket-sd15",)
+
+
+def test_it_judges_as_the_engine_in_this_process_does(apart: EngineProcess, engine: Engine, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    Image.radial_gradient("L").save(picture)
+    assert apart.embed(POCKET_JUDGE, picture) == engine.embed(POCKET_JUDGE, picture)
+    assert apart.score(POCKET_JUDGE, picture, "a star") == engine.score(POCKET_JUDGE, picture, "a star")
+    with pytest.raises(NotFound, match="picture that is to be judged is gone"):
+        apart.embed(POCKET_JUDGE, tmp_path / "nothing.png")
 
 
 def test_it_stops_within_a_step_and_goes_on_with_the_next_job(apart: EngineProcess, recipe: ResolvedRequest) -> None:
