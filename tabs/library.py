@@ -1,5 +1,6 @@
 """The Library tab: every picture made, found again by words or by any setting."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ NO_MATCH = "No picture fits this search. Use fewer words, or clear the box."
 SEARCH_HELP = (
     "Words of the prompt, or settings such as steps:25 seed:7 sampler:euler size:128x128 is:starred is:compared"
 )
+_LATE_S = 0.5
 NOTHING_PICKED = "Choose a picture to see it large, with everything that made it."
 
 
@@ -206,6 +208,12 @@ class LibraryTab:
                 job.cancel()
 
 
+def _after_late_words() -> str:
+    """An empty verdict, once more: a word of what was cancelled may still have been on its way to the page."""
+    time.sleep(_LATE_S)
+    return ""
+
+
 def build_library(services: Services, generate: GenerateTab) -> LibraryTab:
     """Lay out search and grid on the left, the picked picture on the right."""
     with gr.Row(elem_id="library-columns"):
@@ -278,7 +286,8 @@ def _wire(tab: LibraryTab) -> None:
     # A verdict would stand under another picture. Listeners of one event run in order: these must come first.
     for leave in (tab.grid.pick, tab.delete_yes.click, tab.generate.result.to_library.click):
         leave(None, cancels=[reproducing], **QUIET)
-        leave(lambda: tab.at_rest(""), None, tab.reproduction, **QUIET)
+        left = leave(lambda: tab.at_rest(""), None, tab.reproduction, **QUIET)
+        left.then(_after_late_words, None, tab.verdict, **QUIET)
     tab.grid.pick(guarded(tab.on_pick), token, tab.picked, **QUIET)
     tab.star.click(guarded(tab.on_star), picked, tab.star, **QUIET).then(**again)
     tab.delete.click(lambda: gr.Row(visible=True), None, tab.confirm, **QUIET)
