@@ -15,6 +15,7 @@ from scipy.stats import pointbiserialr, spearmanr
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from engines.judge_exam import auroc  # noqa: E402
 from studio.evaluation_export import read_document  # noqa: E402
 from studio.evaluation_scores import analyse  # noqa: E402
 from studio.judge_exams import exam_words  # noqa: E402
@@ -45,19 +46,13 @@ def correlation(path: Path) -> None:
     print(f"\n{evaluation.name}: {len(told)} pictures, {right.mean():.1%} right")
     if 0 < right.mean() < 1:
         print(f"  picture by picture: point-biserial {pointbiserialr(right, score).statistic:.3f}, ", end="")
-        print(f"AUROC {auroc(score[right == 1], score[right == 0]):.3f}, ", end="")
+        print(f"AUROC {auroc(list(score[right == 1]), list(score[right == 0])):.3f}, ", end="")
         print(f"right {100 * score[right == 1].mean():.1f}, wrong {100 * score[right == 0].mean():.1f}")
     analysis = analyse(evaluation, results)
     means = [(each.means["right"].value, each.means["clip"].value) for each in analysis.systems]
     if len(means) > 2:
         rank = spearmanr([each for each, _ in means], [each for _, each in means]).statistic
         print(f"  {len(means)} systems: Spearman {rank:.3f}")
-
-
-def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """The share of pairs in which the positive is above, a tie as half."""
-    above = (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
-    return float(above)
 
 
 def speed(path: Path) -> None:

@@ -1,14 +1,14 @@
 """What a judge of pictures can and cannot see: asked on scenes that are drawn exactly, with captions that are wrong in
 one thing, in several, or altogether. It also finds out random weights, a wrong activation and a broken tokenizer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from PIL import Image
 from scipy.stats import rankdata, spearmanr
 
-from engines.pocket.contrast import trials
+from engines.pocket.accuracy import Tally
+from engines.pocket.contrast import Scorer, asked
 from engines.pocket.foils import FOIL_SKILLS, foils
 from engines.pocket.grammar import caption
 from engines.pocket.sampling import sample_scene
@@ -18,36 +18,26 @@ from studio.domain.scores import JudgeExam
 _PER_SKILL, _CHAINS, _ERRORS = 60, 60, 3
 _SEED, _PX = 20_261_128, 128
 
-Scorer = Callable[[Image.Image, str], float]
-"""How well a picture fits a text; higher is better."""
-
 
 def examine(judge: str, score: Scorer, per_skill: int = _PER_SKILL, chains: int = _CHAINS) -> JudgeExam:
     """Ask the judge of that id, which scores by `score`; the questions are the same every time."""
-    skills = {skill: [0, 0] for skill in FOIL_SKILLS}
-    true, foiled, other, texts, images = [], [], [], [], []
-    for trial in trials(per_skill):
-        image, text = render(trial.scene, trial.seed, _PX), caption(trial.scene)
-        own, foil = score(image, text), score(image, caption(trial.foil))
-        skills[trial.skill][0] += own > foil
-        skills[trial.skill][1] += 1
-        true.append(own)
-        foiled.append(foil)
-        texts.append(text)
-        images.append(image)
-    for place, image in enumerate(images):  # a scene far away in the list is of another kind
-        foreign = texts[(place + len(texts) // 2) % len(texts)]
-        if foreign != texts[place]:
-            other.append(score(image, foreign))
+    told, skills = list(asked(score, per_skill, _PX)), {skill: Tally() for skill in FOIL_SKILLS}
+    for each in told:
+        skills[each.trial.skill].add(each.own > each.foil)
+    true, foiled = [each.own for each in told], [each.foil for each in told]
+    texts = [caption(each.trial.scene) for each in told]
+    # A scene far away in the list is of another kind.
+    foreign = [texts[(place + len(texts) // 2) % len(texts)] for place in range(len(texts))]
+    other = [score(each.image, text) for each, own, text in zip(told, texts, foreign, strict=True) if text != own]
     in_order, ranks = _climb(score, chains)
     return JudgeExam(
         judge=judge,
-        skills={skill: (right, total) for skill, (right, total) in skills.items()},
+        skills={skill: (tally.right, tally.total) for skill, tally in skills.items()},
         ladder=(in_order, len(ranks)),
         rank=round(float(np.mean(ranks)), 4),
         auroc=auroc(true, other),
         auroc_foil=auroc(true, foiled),
-        pictures=len(images) + len(ranks),
+        pictures=len(told) + len(ranks),
     )
 
 

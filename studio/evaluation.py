@@ -1,9 +1,10 @@
 """Evaluates systems: draws what each makes of the same prompts, has it judged, and says which is better."""
 
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,7 +14,7 @@ from engines.pocket.world import render
 from studio.cell_drawer import CellDrawer
 from studio.domain.catalogue import Catalogue
 from studio.domain.cells import CellResult
-from studio.domain.errors import InvalidRequest, JobCancelled, NotFound
+from studio.domain.errors import JobCancelled, NotFound
 from studio.domain.evaluation import Evaluation, EvaluationRequest
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
@@ -24,12 +25,13 @@ from studio.gallery import Gallery
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
-from studio.judge_remarks import circular_words
+from studio.judge_remarks import judge_remark
+from studio.recent import Recent
 from studio.scoring import ScoringService
 
 KIND = "evaluation"
 _KEPT = 16
-"""Evaluations whose analysis is kept."""
+"""Evaluations that are over, whose jobs are kept."""
 _ORACLE_PX = 128
 _RECENT = 64
 """Pictures by which it is told how long others will take."""
@@ -37,13 +39,12 @@ _RECENT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """An evaluation as it stands: what was asked, what came of its cells, which pictures are there, by index. `job`
-    draws it, or did so; None if nothing is known of it any more."""
+    """An evaluation as it stands: what was asked, what came of its cells, by index, and the `job` that draws it, or did
+    so. What has to be read for that is read when it is first asked for, and then stays: a list needs none of it."""
 
     folder: EvaluationFolder
     evaluation: Evaluation
-    results: Mapping[int, CellResult]
-    job: Job | None
+    find_job: Callable[[], Job]
 
     @property
     def id(self) -> str:
@@ -54,9 +55,17 @@ class Standing:
         """When it was asked for, in seconds since 1970."""
         return self.folder.begun_at
 
+    @cached_property
+    def results(self) -> Mapping[int, CellResult]:
+        return self.folder.results()
+
+    @cached_property
+    def job(self) -> Job:
+        return self.find_job()
+
     @property
     def is_running(self) -> bool:
-        return self.job is not None and not self.job.is_over
+        return not self.job.is_over
 
 
 class EvaluationService:
@@ -79,7 +88,7 @@ class EvaluationService:
         self._scoring = scoring
         self._drawer = CellDrawer(catalogue, gallery, generation, scoring)
         self._root = root
-        self._analyses: dict[str, tuple[int, Analysis]] = {}
+        self._analyses = Recent[Analysis]()
         self._over: dict[str, Job] = {}
         runner.register(KIND, self.run)
 
@@ -104,7 +113,7 @@ class EvaluationService:
         job = self._runner.submit(KIND, evaluation.model_dump(mode="json"), visitor)
         folder = EvaluationFolder(self._root / job.id)
         folder.begin(evaluation)
-        return self._standing(folder, evaluation, job)
+        return Standing(folder=folder, evaluation=evaluation, find_job=lambda: job)
 
     def resolve(self, request: EvaluationRequest) -> Evaluation:
         """What would be drawn; see `submit`."""
@@ -116,11 +125,14 @@ class EvaluationService:
         Raises:
             NotFound: there is none of that id, or it is not that of `visitor`.
         """
-        job = self._job(evaluation_id)
-        if job is None or job.kind != KIND or (visitor is not None and job.visitor != visitor):
+        row = self._runner.row(evaluation_id)
+        if row.kind != KIND or (visitor is not None and row.visitor != visitor):
             raise NotFound("There is no such evaluation.", "Start one under Evaluate.")
-        folder = EvaluationFolder(self._root / job.id)
-        return self._standing(folder, Evaluation.model_validate(dict(job.payload)), job)
+        return Standing(
+            folder=EvaluationFolder(self._root / row.id),
+            evaluation=Evaluation.model_validate(row.payload),
+            find_job=partial(self._job, row.id),
+        )
 
     def of(self, visitor: str | None = None) -> list[Standing]:
         """Those of `visitor`, or all, newest first."""
@@ -148,22 +160,13 @@ class EvaluationService:
 
     def analysis(self, standing: Standing) -> Analysis:
         """What it says so far. A page asks every other second."""
-        known, told = self._analyses.get(standing.id, (-1, None))
-        if told is None or known != len(standing.results):
-            told = analyse(standing.evaluation, standing.results)
-            kept = dict(list(self._analyses.items())[-_KEPT:])
-            self._analyses = {**kept, standing.id: (len(standing.results), told)}
-        return told
+        results = standing.results
+        return self._analyses.get(standing.id, len(results), lambda: analyse(standing.evaluation, results))
 
     def remark(self, evaluation: Evaluation) -> str:
         """What makes its CLIP scores doubtful, in a sentence; "" where nothing is known to."""
-        if not evaluation.judge:
-            return ""
-        try:
-            judge = self._scoring.folder_of(evaluation.judge)
-        except NotFound:
-            return ""
-        return circular_words(judge, (system.recipe.checkpoint for system in evaluation.systems), self._catalogue)
+        checkpoints = [system.recipe.checkpoint for system in evaluation.systems]
+        return judge_remark(self._scoring, evaluation.judge, checkpoints, self._catalogue)
 
     def remaining_s(self, evaluation: Evaluation) -> float | None:
         """How long drawing will take, by how long pictures like these took here; None where a system is new here."""
@@ -176,9 +179,9 @@ class EvaluationService:
         """How long a picture takes, by the newest of that model and size: as long as the calls of its UNet."""
         same = {"checkpoint": recipe.checkpoint, "width": recipe.width, "height": recipe.height}
         records = self._gallery.find(filters=same, limit=_RECENT)
-        like = [record for record in records if _calls(record.recipe) == _calls(recipe)] or records
-        paces = [record.seconds.get("total", 0.0) / _calls(record.recipe) for record in like]
-        return median(paces) * _calls(recipe) if paces else None
+        like = [record for record in records if record.recipe.evaluations == recipe.evaluations] or records
+        paces = [record.seconds.get("total", 0.0) / record.recipe.evaluations for record in like]
+        return median(paces) * recipe.evaluations if paces else None
 
     def run(self, job: Job) -> dict[str, Any]:
         """Draw and judge every picture of `job` that no line tells of yet; the job handler."""
@@ -226,31 +229,17 @@ class EvaluationService:
     def _judge_name(self, request: EvaluationRequest) -> str:
         """Raises InvalidRequest where the judge that is asked for is not there."""
         if request.judge:
-            try:
-                return self._scoring.folder_of(request.judge).name
-            except NotFound as error:
-                raise InvalidRequest(error.message, error.hint, "judge") from None
+            return self._scoring.asked_for(request.judge).name
         rows = [self._catalogue.checkpoint(each) for each in checkpoints_of(request, self._catalogue)]
         strangers = [row for row in rows if not row.is_pocket]
         judge = self._scoring.judge_of((strangers or rows)[0])
         return judge.name if judge else ""
 
-    def _standing(self, folder: EvaluationFolder, evaluation: Evaluation, job: Job | None) -> Standing:
-        return Standing(folder=folder, evaluation=evaluation, results=folder.results(), job=job)
-
-    def _job(self, job_id: str) -> Job | None:
+    def _job(self, job_id: str) -> Job:
         """One that is over is told from the ledger once: of thousands of pictures that takes a second."""
         if job_id in self._over:
             return self._over[job_id]
-        try:
-            job = self._runner.job(job_id)
-        except NotFound:
-            return None
+        job = self._runner.job(job_id)
         if job.is_over:
             self._over = {**dict(list(self._over.items())[-_KEPT:]), job_id: job}
         return job
-
-
-def _calls(recipe: ResolvedRequest) -> int:
-    """How often the UNet is asked for one picture: twice a step while guidance runs."""
-    return recipe.num_inference_steps * (2 if recipe.uses_guidance else 1)

@@ -16,7 +16,7 @@ from studio.evaluation_files import Anchors
 from studio.evaluation_plots import anchors_html, frontier_html, scrolled, strips_html
 from studio.evaluation_scores import Analysis
 from studio.evaluation_views import skills_html, table_html, verdict_html
-from studio.settings import PROJECT_ROOT
+from studio.html_page import WITH_PICTURES, html_page
 from studio.sweep_views import sweep_html
 
 MOST_PROMPTS, _MOST_THUMBS = 24, 600
@@ -24,10 +24,6 @@ _THUMB_PX = 160
 
 PathOf = Callable[[EvaluationCell], Path | None]
 """Where the picture of a cell lies; None where there is none."""
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""It loads nothing and runs nothing, whatever somebody wrote into a prompt."""
-_CSS = PROJECT_ROOT / "studio" / "data" / "report.css"
 
 
 def report_html(analysis: Analysis, anchors: Anchors, path_of: PathOf, remarks: Sequence[str] = ()) -> str:
@@ -48,13 +44,7 @@ def report_html(analysis: Analysis, anchors: Anchors, path_of: PathOf, remarks: 
         f"<h2>To repeat it</h2><pre>{html.escape(manifest(evaluation))}</pre>",
         f'<p class="quiet">Flash Studio {__version__}, {when}</p>',
     ]
-    css = _CSS.read_text(encoding="utf-8")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(evaluation.name)}</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{css}</style></head><body>{''.join(parts)}</body></html>"
-    )
+    return html_page(evaluation.name, "".join(parts), WITH_PICTURES)
 
 
 def telling_places(analysis: Analysis) -> list[int]:

@@ -7,7 +7,6 @@ Colours are the variables `--good`, `--bad`, `--quiet`, `--line`, `--accent-text
 import html
 from collections.abc import Sequence
 
-from studio.domain.evaluation import PRESETS
 from studio.evaluation_plots import WORD_CLASS, interval_svg, scrolled
 from studio.evaluation_scores import (
     MEASURES,
@@ -19,7 +18,7 @@ from studio.evaluation_scores import (
     headline,
     p_words,
 )
-from studio.paired import USUAL_SPREAD, Paired, prompts_needed
+from studio.paired import Paired
 
 
 def verdict_html(analysis: Analysis) -> str:
@@ -137,10 +136,3 @@ def _note(analysis: Analysis) -> str:
         cut = sum(each.truncated for each in analysis.systems)
         words += f" It read only the beginning of the prompts of {cut} pictures." if cut else ""
     return words
-
-
-def advice_words(difference: float, spread: float = 100 * USUAL_SPREAD) -> str:
-    """How many prompts it takes to see a difference of so many points of CLIP score, before anything is drawn."""
-    needed = prompts_needed(difference, spread)
-    sizes = ", ".join(f"{name} {prompts}" for name, (prompts, _) in PRESETS.items())
-    return f"To see a difference of {difference:g} points it takes about {needed} prompts ({sizes})."

@@ -12,6 +12,7 @@ from studio.gallery import Gallery
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
+from studio.recent import Recent
 from studio.scoring import ScoringService
 from studio.step_reporter import StepReporter
 
@@ -19,9 +20,6 @@ KIND = "flash"
 WARM_UP_STEPS = 2
 """Of the picture that each column draws first and nobody sees: what is done once (weights and kernels fetched, an
 adapter read) is not what a picture takes."""
-
-_KEPT = 16
-"""Comparisons whose figures are kept."""
 
 
 class FlashService:
@@ -40,7 +38,7 @@ class FlashService:
         self._gallery = gallery
         self._generation = generation
         self._scoring = scoring
-        self._figures: dict[str, tuple[tuple[frozenset[str], frozenset[str]], tuple[Figures, ...]]] = {}
+        self._figures = Recent[tuple[Figures, ...]]()
         runner.register(KIND, self.run)
 
     def submit(self, request: FlashRequest, visitor: str = "local") -> Job:
@@ -93,12 +91,12 @@ class FlashService:
         comparison, pictures = comparison_of(job), self.pictures(job)
         scores = self._scoring.scores(job.id)
         ids = frozenset(record.id for record in pictures.values()), frozenset(scores)
-        known, told = self._figures.get(job.id, (None, ()))
-        if known != ids:  # a page looks every second
+
+        def told() -> tuple[Figures, ...]:
             is_pocket = self._checkpoint(comparison).is_pocket
-            told = figures(comparison, pictures, self._gallery.path, is_pocket=is_pocket, scores=scores)
-            self._figures = {**dict(list(self._figures.items())[-_KEPT:]), job.id: (ids, told)}
-        return told
+            return figures(comparison, pictures, self._gallery.path, is_pocket=is_pocket, scores=scores)
+
+        return self._figures.get(job.id, ids, told)  # a page looks every second
 
     def judged_by(self, job: Job) -> str:
         """What the CLIP scores of `job` are scores of, in a sentence, or why there are none; "" if nobody asked for

@@ -118,6 +118,10 @@ class JobRunner:
                 job.tell(row)
         return job
 
+    def row(self, job_id: str) -> JobRow:
+        """What the ledger has of a job, without its events. Raises NotFound."""
+        return self._ledger.job(job_id)
+
     def active(self, visitor: str) -> list[Job]:
         """What `visitor` has waiting or running, oldest first."""
         return [self.job(row.id) for row in self._ledger.active_jobs(visitor)]

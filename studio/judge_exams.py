@@ -5,7 +5,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from studio.domain.errors import NotFound
 from studio.domain.scores import JudgeExam
 from studio.evaluation_plots import scrolled
 from studio.files import atomic_write
@@ -46,8 +45,6 @@ class JudgeExams:
             NotFound, CorruptModel: there is no such judge, or it cannot be used.
             StorageFailed: it cannot be kept.
         """
-        if name not in self._scoring.judges():
-            raise NotFound(f"There is no judge called {name!r}.", f"There are: {', '.join(self._scoring.judges())}.")
         exam = self._engine.get().examine(self._scoring.folder_of(name))
         self._kept.mkdir(parents=True, exist_ok=True)
         atomic_write(self._kept / f"{name}.json", json.dumps(asdict(exam)).encode())

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from studio.domain.catalogue import Catalogue
+from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.scores import JUDGE_CONFIG, JUDGE_RECIPE, MODEL_CONFIG, judge_kind
+from studio.scoring import ScoringService
 
 _TEXT_TOWERS: Mapping[tuple[int, int], tuple[str, tuple[str, ...]]] = {
     (768, 12): ("CLIP ViT-L/14", ("sd15", "sdxl")),
@@ -16,6 +18,14 @@ _TEXT_TOWERS: Mapping[tuple[int, int], tuple[str, tuple[str, ...]]] = {
 """Width and layers of text encoders that pipelines have, with the families that have them."""
 _ARCHITECTURES = {"ViT-L-14": (768, 12), "ViT-H-14": (1024, 24), "ViT-bigG-14": (1280, 32)}
 """What the names of such begin with in open_clip."""
+
+
+def judge_remark(scoring: ScoringService, judge: str, checkpoint_ids: Iterable[str], catalogue: Catalogue) -> str:
+    """See `circular_words`, of the judge called `judge`; "" where it or a checkpoint is gone, or nobody judges."""
+    try:
+        return circular_words(scoring.folder_of(judge), checkpoint_ids, catalogue) if judge else ""
+    except (NotFound, InvalidRequest):
+        return ""
 
 
 def circular_words(judge: Path, checkpoint_ids: Iterable[str], catalogue: Catalogue) -> str:

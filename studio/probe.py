@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from pydantic import ValidationError
 
 from engines.pocket.checker import Sighting, see
 from engines.pocket.world import ALL_SHAPES, BACKGROUNDS, COLOURS
@@ -19,21 +18,20 @@ from studio.domain.probe import ATTRIBUTE_SETS, Answer, Attribute, Checked, Prob
 from studio.domain.request import GenerationRequest
 from studio.domain.scores import Score
 from studio.domain.tags import without_tags
-from studio.files import atomic_write, storage_errors
 from studio.gallery import Gallery, opened
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
-from studio.judge_remarks import circular_words
+from studio.json_lines import append_line, read_lines, replace_lines
+from studio.judge_remarks import judge_remark
 from studio.probe_scores import ProbeResult, analyse
+from studio.recent import Recent
 from studio.result_folder import ResultFolder
 from studio.scoring import ScoringService
 
 KIND = "probe"
 _PROBE, _ANSWERS = "probe.json", "answers.jsonl"
 _SHARED = (set(ProbeRequest.model_fields) & set(GenerationRequest.model_fields)) - {"num_images"}
-_KEPT = 16
-"""Probes whose analysis is kept."""
 _WORDS: Mapping[Checked, Iterable[str]] = {"colour": COLOURS, "shape": ALL_SHAPES, "background": BACKGROUNDS}
 
 
@@ -45,27 +43,15 @@ class ProbeFolder(ResultFolder[Probe]):
 
     def answers(self) -> dict[int, Answer]:
         """What is known of the pictures so far, by their index; a line that was cut short is left out."""
-        try:
-            lines = (self.path / _ANSWERS).read_bytes().splitlines()
-        except OSError:
-            return {}
-        return {answer.index: answer for answer in map(_answer, lines) if answer is not None}
+        return {answer.index: answer for answer in read_lines(self.path / _ANSWERS, Answer)}
 
     def keep(self, answers: Iterable[Answer]) -> None:
         """Have the folder tell exactly these. Raises StorageFailed."""
-        atomic_write(self.path / _ANSWERS, "".join(each.model_dump_json() + "\n" for each in answers).encode())
+        replace_lines(self.path / _ANSWERS, answers)
 
     def add(self, answer: Answer) -> None:
         """Write one more down. Raises StorageFailed."""
-        with storage_errors(self.path), (self.path / _ANSWERS).open("a", encoding="utf-8") as file:
-            file.write(answer.model_dump_json() + "\n")
-
-
-def _answer(line: bytes) -> Answer | None:
-    try:
-        return Answer.model_validate_json(line)
-    except ValidationError:
-        return None
+        append_line(self.path / _ANSWERS, answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +105,7 @@ class ProbeService:
         self._scoring = scoring
         self._drawer = CellDrawer(catalogue, gallery, generation, scoring)
         self._root = root
-        self._results: dict[str, tuple[tuple[int, int], ProbeResult]] = {}
+        self._results = Recent[ProbeResult]()
         runner.register(KIND, self.run)
 
     def resolve(self, request: ProbeRequest) -> Probe:
@@ -189,12 +175,9 @@ class ProbeService:
     def result(self, standing: ProbeStanding) -> ProbeResult:
         """What it says so far. A page asks every other second."""
         size = len(standing.results), len(standing.answers)
-        known, told = self._results.get(standing.id, ((-1, -1), None))
-        if told is None or known != size:
-            told = analyse(standing.probe, standing.results, standing.answers, self._remark(standing.probe))
-            kept = dict(list(self._results.items())[-_KEPT:])
-            self._results = {**kept, standing.id: (size, told)}
-        return told
+        probe, results, answers = standing.probe, standing.results, standing.answers
+        size = len(results), len(answers)
+        return self._results.get(standing.id, size, lambda: analyse(probe, results, answers, self._remark(probe)))
 
     def run(self, job: Job) -> dict[str, Any]:
         """Draw every picture of `job` that no line tells of yet, then ask the judge of each; the job handler."""
@@ -276,18 +259,12 @@ class ProbeService:
 
     def _remark(self, probe: Probe) -> str:
         """What makes the judge doubtful, in a sentence; "" where nothing is known to."""
-        try:
-            return circular_words(self._scoring.folder_of(probe.judge), [probe.recipe.checkpoint], self._catalogue)
-        except (NotFound, InvalidRequest):  # the judge or the model is gone
-            return ""
+        return judge_remark(self._scoring, probe.judge, [probe.recipe.checkpoint], self._catalogue)
 
     def _judge_name(self, request: ProbeRequest, checkpoint: Checkpoint) -> str:
         """Raises InvalidRequest where there is no judge, or not the one that is asked for."""
         if request.judge:
-            try:
-                return self._scoring.folder_of(request.judge).name
-            except NotFound as error:
-                raise InvalidRequest(error.message, error.hint, "judge") from None
+            return self._scoring.asked_for(request.judge).name
         judge = self._scoring.judge_of(checkpoint)
         if judge is None:
             raise InvalidRequest(

@@ -10,17 +10,14 @@ from datetime import UTC, datetime
 from studio import __version__
 from studio.domain.datasets import counted
 from studio.domain.probe import MARGIN, USUAL_PICTURES
+from studio.evaluation_plots import scrolled
 from studio.evaluation_scores import p_words
+from studio.html_page import html_page
 from studio.probe_scores import AttributeResult, ProbeResult, ValueShare, pictures_needed
-from studio.settings import PROJECT_ROOT
 from studio.statistics import Estimate
 
 _BAR_PX, _BAR_HEIGHT_PX = 160, 20
 _EFFECTS = ((0.5, "large"), (0.3, "medium"), (0.1, "small"))
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""The report loads nothing and runs nothing, whatever somebody wrote into a prompt."""
-_CSS = PROJECT_ROOT / "studio" / "data" / "report.css"
-
 _LIMITS = (
     "The judge is a classifier with biases of its own, and they are part of every share.",
     "What a person in a picture presents is not who somebody is, and nobody is in a picture that was drawn.",
@@ -102,11 +99,11 @@ def _attribute_html(result: AttributeResult) -> str:
     shown = "".join(f'<th scope="col">{head}</th>' if head else "<td></td>" for head in heads)
     rows = "".join(_row(value, has_truth) for value in result.values)
     words = (balance_words(result), unsure_words(result), agreement_words(result))
+    name = result.attribute.name
+    table = f'<table class="figures"><thead><tr>{shown}</tr></thead><tbody>{rows}</tbody></table>'
     return (
-        f'<h3>{html.escape(result.attribute.name)}</h3><div class="figures-scroll"><table class="figures">'
-        f"<thead><tr>{shown}</tr></thead><tbody>{rows}</tbody></table></div>"
-        + f'<p class="note">{html.escape(words[0])}</p>'
-        + f'<p class="note quiet">{html.escape(" ".join(words[1:]))}</p>'
+        f"<h3>{html.escape(name)}</h3>{scrolled(table, name)}"
+        f'<p class="note">{html.escape(words[0])}</p><p class="note quiet">{html.escape(" ".join(words[1:]))}</p>'
     )
 
 
@@ -155,11 +152,8 @@ def probe_report(result: ProbeResult) -> str:
     """One HTML file that needs neither the studio nor the network."""
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     recipe = html.escape(result.probe.model_dump_json(indent=1))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Balance</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_CSS.read_text(encoding='utf-8')}</style></head><body><h1>What one prompt shows over many seeds</h1>"
-        f"{probe_html(result)}<h2>What was asked</h2><pre>{recipe}</pre>"
-        f'<p class="quiet">Flash Studio {__version__}, {when}</p></body></html>'
+    body = (
+        f"<h1>What one prompt shows over many seeds</h1>{probe_html(result)}<h2>What was asked</h2><pre>{recipe}</pre>"
+        f'<p class="quiet">Flash Studio {__version__}, {when}</p>'
     )
+    return html_page("Balance", body)

@@ -44,6 +44,7 @@ class PromptSet:
         return self.read(count)
 
 
+@cache
 def world_prompts(count: int) -> tuple[EvaluationPrompt, ...]:
     """Prompts of the pocket world, of each kind in turn, all of combinations that training has, none twice."""
     kinds, found = tuple(MIXTURE), dict[str, EvaluationPrompt]()

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from studio.domain.cells import CellResult
 from studio.files import atomic_write, storage_errors
+from studio.json_lines import append_line, read_lines, replace_lines
 
 _RESULTS = "results.jsonl"
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -50,9 +51,9 @@ class ResultFolder(Generic[Asked]):
         with storage_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         atomic_write(self._asked, asked.model_dump_json().encode())
-        lines = [result.model_dump_json() + "\n" for result in self.results().values()]
-        if lines:
-            atomic_write(self._folder / _RESULTS, "".join(lines).encode())
+        results = self.results().values()
+        if results:
+            replace_lines(self._folder / _RESULTS, results)
 
     def note(self, result: CellResult) -> None:
         """Write down what came of a cell.
@@ -60,21 +61,8 @@ class ResultFolder(Generic[Asked]):
         Raises:
             StorageFailed: it cannot be written, or the folder was deleted.
         """
-        with storage_errors(self._folder), (self._folder / _RESULTS).open("a", encoding="utf-8") as file:
-            file.write(result.model_dump_json() + "\n")
+        append_line(self._folder / _RESULTS, result)
 
     def results(self) -> dict[int, CellResult]:
         """What came of the cells so far, by their index."""
-        try:
-            lines = (self._folder / _RESULTS).read_bytes().splitlines()
-        except OSError:
-            return {}
-        found = (_result(line) for line in lines)
-        return {result.index: result for result in found if result is not None}
-
-
-def _result(line: bytes) -> CellResult | None:
-    try:
-        return CellResult.model_validate_json(line)
-    except ValidationError:
-        return None
+        return {result.index: result for result in read_lines(self._folder / _RESULTS, CellResult)}

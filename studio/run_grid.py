@@ -21,6 +21,7 @@ from studio.gallery import Gallery
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
+from studio.recent import Recent
 from studio.run_adapters import checkpoint_adapter
 from studio.run_grid_embeddings import GridEmbeddings
 from studio.run_grid_files import GridFolder, grid_folder, newest_grid
@@ -33,8 +34,6 @@ from studio.training import TrainingService
 logger = logging.getLogger(__name__)
 
 KIND = "run-grid"
-_KEPT = 16
-"""Grids whose scores are kept."""
 _A_LOOK = 100
 """Pictures that a judge is asked about, at most, while somebody waits for a look at a grid."""
 
@@ -72,7 +71,7 @@ class RunGridService:
         self._drawer = CellDrawer(catalogue, gallery, generation, scoring)
         self._embeddings = GridEmbeddings(gallery, scoring)
         self._filled = set[str]()
-        self._scores: dict[str, tuple[object, tuple[ColumnScore, ...]]] = {}
+        self._scores = Recent[tuple[ColumnScore, ...]]()
         runner.register(KIND, self.run)
 
     def submit(self, request: GridRequest, visitor: str = "local") -> RunGrid:
@@ -144,13 +143,12 @@ class RunGridService:
         if grid.job is None or grid.job.is_over:
             self._see(grid, self._training.run_of(grid.grid.run), None)
         state = len(grid.results), len(grid.pictures), _changed(grid.folder.embeddings)
-        known, told = self._scores.get(job_id, (None, ()))
-        if known != state:
+
+        def told() -> tuple[ColumnScore, ...]:
             likeness = self._embeddings.read(grid.folder.embeddings, grid.pictures)
-            told = column_scores(grid.grid, grid.results, likeness)
-            kept = dict(list(self._scores.items())[-_KEPT:])
-            self._scores = {**kept, job_id: (state, told)}
-        return told
+            return column_scores(grid.grid, grid.results, likeness)
+
+        return self._scores.get(job_id, state, told)
 
     def _see(self, grid: RunGrid, run: Run[TrainingPlan], job: Job | None) -> None:
         """Have the pictures of a grid seen by its judge, and those that its run learnt: all of them while `job` draws

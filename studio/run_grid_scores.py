@@ -8,11 +8,9 @@ from studio.diversity import memorisation, prompt_diversities
 from studio.diversity import over_prompts as over_diversities
 from studio.domain.cells import CellResult
 from studio.domain.run_grid import Grid, GridColumn
+from studio.paired import LEAST_PROMPTS
 from studio.run_grid_embeddings import Likeness
 from studio.statistics import Estimate, share
-
-FEWEST_PROMPTS = 6
-"""Below so many, no difference of CLIP scores can be told from luck: an exact paired test never gets below 5 %."""
 
 _NAMED = 3
 """Equals that are called by their names, at most."""
@@ -118,9 +116,9 @@ def verdict(scores: Sequence[ColumnScore]) -> str:
     if not best:
         return ""
     top = best[0]
-    if not top.right and top.clip_gain and top.clip_gain.n < FEWEST_PROMPTS:
+    if not top.right and top.clip_gain and top.clip_gain.n < LEAST_PROMPTS:
         few = f"{top.clip_gain.n} prompts are" if top.clip_gain.n > 1 else "One prompt is"
-        return f"{few} too few to say which is best by CLIP score. Of {FEWEST_PROMPTS} or more it can be told."
+        return f"{few} too few to say which is best by CLIP score. Of {LEAST_PROMPTS} or more it can be told."
     if top.right and not top.right.value:
         return f"No checkpoint draws any of its {top.right.n} pictures right."
     names = [score.column.title.replace("Step", "step") for score in best]
@@ -141,7 +139,7 @@ def _words(score: ColumnScore) -> str:
 
 def clip_words(estimate: Estimate, form: Callable[[float], str]) -> str:
     """A CLIP score with its interval; over fewer prompts than that can be told of, without."""
-    return form(estimate.value) if estimate.n < FEWEST_PROMPTS else estimate.words(form)
+    return form(estimate.value) if estimate.n < LEAST_PROMPTS else estimate.words(form)
 
 
 def interval(estimate: Estimate) -> str:

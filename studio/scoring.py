@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from studio.domain.catalogue import Checkpoint
-from studio.domain.errors import NotFound, StudioError
+from studio.domain.errors import InvalidRequest, NotFound, StudioError
 from studio.domain.images import ImageRecord
 from studio.domain.scores import Score, is_judge
 from studio.domain.tags import without_tags
@@ -53,6 +53,13 @@ class ScoringService:
         if name not in self.judges():
             raise NotFound(f"There is no judge called {name!r}.", f"There are: {', '.join(self.judges())}.")
         return POCKET_JUDGE if name == POCKET_JUDGE.name else self._judges_dir / name
+
+    def asked_for(self, name: str) -> Path:
+        """The folder of the judge that a person asks for; raises InvalidRequest where there is none."""
+        try:
+            return self.folder_of(name)
+        except NotFound as error:
+            raise InvalidRequest(error.message, error.hint, "judge") from None
 
     def problem(self, checkpoint: Checkpoint) -> str:
         """Why the judge of a checkpoint's pictures cannot be used; "" as far as is known it can."""

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ class EventStream:
         self._is_stopped = is_stopped
         self._on_idle = on_idle
         self._events: list[Event] = []
+        self._images: set[str] = set()
         self._next_index = 0
         self._watchers = 0
         self._changed = threading.Condition()
@@ -53,6 +55,7 @@ class EventStream:
                 if isinstance(event, _NEWEST):
                     self._events = [old for old in self._events if not isinstance(old, _NEWEST)]
                 self._events.append(event)
+                self._images |= {event.image_id} if isinstance(event, ImageReady) else set()
                 self._next_index += 1
                 self._changed.notify_all()
             return event
@@ -84,7 +87,11 @@ class EventStream:
         return self._await(self._terminal, timeout)
 
     def _next(self, after: int, timeout: float | None) -> Event | None:
-        return self._await(lambda: next((event for event in self._events if event.index > after), None), timeout)
+        def following() -> Event | None:
+            place = bisect_right(self._events, after, key=lambda event: event.index)
+            return self._events[place] if place < len(self._events) else None
+
+        return self._await(following, timeout)
 
     def _await(self, look: Callable[[], Event | None], timeout: float | None) -> Event | None:
         """What `look` finds, as soon as it finds something; None when nothing can or may come any more."""
@@ -104,9 +111,7 @@ class EventStream:
             return look()
 
     def _has_image(self, event: Event) -> bool:
-        if not isinstance(event, ImageReady):
-            return False
-        return any(isinstance(old, ImageReady) and old.image_id == event.image_id for old in self._events)
+        return isinstance(event, ImageReady) and event.image_id in self._images
 
     def _terminal(self) -> Event | None:
         last = self._events[-1] if self._events else None

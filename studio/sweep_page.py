@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from studio.domain.cells import CellResult
 from studio.evaluation_report import PathOf, thumb
 from studio.evaluation_scores import Analysis
+from studio.html_page import WITH_PICTURES, html_page
 from studio.settings import PROJECT_ROOT
 from studio.sweep_views import sweep_words
 
 MOST_PICTURES = 1500
-_DATA = PROJECT_ROOT / "studio" / "data"
+_SCRIPT = PROJECT_ROOT / "studio" / "data" / "sweep.js"
 
 
 def sweep_page(analysis: Analysis, results: Mapping[int, CellResult], path_of: PathOf) -> str:
@@ -35,19 +36,14 @@ def sweep_page(analysis: Analysis, results: Mapping[int, CellResult], path_of: P
         if cell.place < len(prompts) and (picture := thumb(path_of(cell)))
     ]
     data = json.dumps({"axes": axes, "cells": cells}, ensure_ascii=False).replace("<", "\\u003c")
-    script = (_DATA / "sweep.js").read_text(encoding="utf-8")
+    script = _SCRIPT.read_text(encoding="utf-8")
     sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{sha256}'"
-    css = (_DATA / "report.css").read_text(encoding="utf-8")
-    title = html.escape(evaluation.name)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{css}</style></head><body><h1>{title}</h1><p>{html.escape(sweep_words(analysis))}</p>"
+    body = (
+        f"<h1>{html.escape(evaluation.name)}</h1><p>{html.escape(sweep_words(analysis))}</p>"
         '<div id="pivot" class="pivot"></div><div id="grid" class="figures-scroll"></div>'
-        f'<script type="application/json" id="data">{data}</script><script>{script}</script></body></html>'
+        f'<script type="application/json" id="data">{data}</script><script>{script}</script>'
     )
+    return html_page(evaluation.name, body, f"{WITH_PICTURES}; script-src 'sha256-{sha256}'")
 
 
 def _note(result: CellResult | None) -> str:

@@ -5,7 +5,6 @@ only a short hash is kept.
 """
 
 import hashlib
-import os
 import random
 import threading
 import time
@@ -15,14 +14,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.evaluation import Evaluation
 from studio.domain.votes import OUTCOMES, VoteLine, VoteOutcome, VotePair
 from studio.evaluation import EvaluationService, Standing
-from studio.files import atomic_write, storage_errors
 from studio.gallery import Gallery
+from studio.json_lines import append_line, read_lines, replace_lines
 from studio.vote_summary import VoteSummary, summarise
 
 _VOTES = "votes.jsonl"
@@ -60,11 +57,7 @@ class VoteFile:
 
     def lines(self) -> list[VoteLine]:
         """In the order of voting; what cannot be read is left out, such as a line that was cut short."""
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except OSError:
-            return []
-        return [line for line in map(_line, lines) if line is not None]
+        return read_lines(self._path, VoteLine)
 
     def append(self, line: VoteLine) -> None:
         """Write one more line, on a new one even if the last was cut short.
@@ -72,18 +65,11 @@ class VoteFile:
         Raises:
             StorageFailed: it cannot be written, or the evaluation was deleted.
         """
-        with storage_errors(self._path), self._path.open("ab+") as file:
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(end - 1)
-            is_cut = bool(end) and file.read(1) != b"\n"
-            file.write(b"\n" * is_cut + line.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, line, is_synced=True)
 
     def replace(self, lines: Sequence[VoteLine]) -> None:
         """Raises StorageFailed as `append` does; the old votes are intact then."""
-        atomic_write(self._path, "".join(line.model_dump_json() + "\n" for line in lines).encode())
+        replace_lines(self._path, lines)
 
 
 class VotingService:
@@ -247,13 +233,6 @@ def rater_id(visitor: str) -> str:
 
 def _file(standing: Standing) -> VoteFile:
     return VoteFile(standing.folder.path / _VOTES)
-
-
-def _line(line: bytes) -> VoteLine | None:
-    try:
-        return VoteLine.model_validate_json(line)
-    except ValidationError:
-        return None
 
 
 def _voted(lines: Sequence[VoteLine], rater: str) -> dict[frozenset[str], _Places]:

@@ -25,7 +25,7 @@ from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.judges import JudgesPanel, build_judges
 from tabs.probe import ProbePanel, build_probe
 from tabs.sweep import build_sweep
-from tabs.visitor import build_browser_state, is_local, is_token, new_token, own_image, visitor_of
+from tabs.visitor import build_browser_state, is_token, new_token, own_image, owner_of, visitor_of
 from tabs.vote import VotePanel, build_vote
 from tabs.widgets import build_matrix
 
@@ -140,7 +140,7 @@ class EvaluateTab:
     def on_stop(self, shown: Any, token: Any) -> Any:
         """Inputs: the evaluation, the token. Output: the Stop button."""
         standing = self._found(shown, token)
-        if standing and standing.job:
+        if standing:
             standing.job.cancel()
         return gr.Button(interactive=False)
 
@@ -240,14 +240,14 @@ class EvaluateTab:
         return evaluate_views.comes_to(evaluation, self.services.evaluations.remaining_s(evaluation))
 
     def _found(self, shown: Any, token: Any) -> Standing | None:
-        owner = None if is_local(self.services.settings) else visitor_of(token)
+        owner = owner_of(self.services.settings, token)
         try:
             return self.services.evaluations.standing(str(shown or ""), owner)
         except NotFound:
             return None
 
     def _earlier(self, shown: Any, token: Any) -> gr.Dropdown:
-        owner = None if is_local(self.services.settings) else visitor_of(token)
+        owner = owner_of(self.services.settings, token)
         choices = [evaluate_views.choice(each) for each in self.services.evaluations.of(owner)]
         ids = [evaluation_id for _, evaluation_id in choices]
         return gr.Dropdown(choices=choices, value=shown if shown in ids else None, visible=bool(choices))

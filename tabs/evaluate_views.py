@@ -12,7 +12,7 @@ from studio.domain.images import ImageRecord
 from studio.domain.training_estimate import span
 from studio.evaluation import Standing
 from studio.evaluation_scores import WORDS, Analysis, SystemScore
-from studio.paired import LEAST_PROMPTS, prompts_needed
+from studio.paired import LEAST_PROMPTS, USUAL_SPREAD, prompts_needed
 from tabs import controls, views
 from tabs.run_grid_views import progress
 from tabs.widgets import as_json
@@ -21,8 +21,6 @@ EMPTY = "What each system draws of the same prompts appears here, with what is b
 PAGE = 6
 """Prompts whose pictures show at once."""
 _POINTS = (0.5, 1.0, 2.0)
-_SPREAD = 2.5
-"""Standard deviation of differences of CLIP scores in points, where no pilot tells."""
 
 PRESET_TITLES = {
     name: f"{name.capitalize()} — {prompts} prompts, {images} {'picture' if images == 1 else 'pictures'} each"
@@ -71,7 +69,7 @@ def comes_to(evaluation: Evaluation, seconds: float | None) -> str:
 def _power(prompts: int) -> str:
     if prompts < LEAST_PROMPTS:
         return f"Fewer than {LEAST_PROMPTS} prompts rank nothing: good to see whether all works."
-    needed = {points: prompts_needed(points, _SPREAD) for points in _POINTS}
+    needed = {points: prompts_needed(points, 100 * USUAL_SPREAD) for points in _POINTS}
     seen = [points for points, count in needed.items() if count <= prompts]
     told = ", ".join(f"{count} for {points:g}" for points, count in needed.items())
     can = f"Differences of {min(seen):g} points of CLIP score will mostly be seen" if seen else "Only large ones show"
@@ -110,7 +108,7 @@ def matrix(
         for place in places
         for image in range(evaluation.num_images)
     ]
-    line, percent = progress(list(standing.job.events(timeout=0, previews=False)) if standing.job else [])
+    line, percent = progress(list(standing.job.events(timeout=0, previews=False)))
     return as_json(empty=EMPTY, columns=columns, rows=lines, line=line, percent=percent, selected=picked)
 
 
@@ -141,7 +139,7 @@ def _swept(standing: Standing, pictures: Mapping[int, ImageRecord], places: Sequ
         for image in range(evaluation.num_images)
     ]
     columns = [{"title": f"{axes[0].title} {label}", "note": ""} for label in axes[0].labels]
-    line, percent = progress(list(standing.job.events(timeout=0, previews=False)) if standing.job else [])
+    line, percent = progress(list(standing.job.events(timeout=0, previews=False)))
     return as_json(empty=EMPTY, columns=columns, rows=rows, line=line, percent=percent, selected=picked)
 
 

@@ -9,7 +9,7 @@ from studio.domain.errors import StudioError
 from studio.judge_exams import exam_html
 from studio.services import Services
 from tabs import controls
-from tabs.handlers import QUIET, SLOW, Updates, guarded
+from tabs.handlers import QUIET, SLOW, guarded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,6 @@ class JudgesPanel:
         except StudioError as error:
             told = controls.error_html(error.message, error.hint)
         yield {self.told: told}
-
-    def on_load(self) -> Updates:
-        """The judges there are."""
-        return {self.judge: gr.Dropdown(choices=list(self.services.scoring.judges()))}
 
     def wire(self) -> None:
         """How the parts depend on each other."""

@@ -18,7 +18,7 @@ from tabs import controls, views
 from tabs.generate import GenerateTab
 from tabs.handlers import QUIET, Updates, guarded, moments
 from tabs.result import build_confirm, star_label, toggle_star
-from tabs.visitor import is_local, own_image, visitor_of
+from tabs.visitor import own_image, owner_of, visitor_of
 from tabs.widgets import build_pictures, build_stage
 
 PAGE = 48
@@ -104,7 +104,7 @@ class LibraryTab:
         """The pictures of a page and how many there are in all; on a shared page, of this visitor only. Those
         that were drawn to be compared show where the search asks for them."""
         gallery, only = self.services.gallery, True if starred else None
-        owner = None if is_local(self.services.settings) else visitor_of(token)
+        owner = owner_of(self.services.settings, token)
         found = gallery.find(text, starred=only, limit=PAGE, offset=page * PAGE, visitor=owner, compared=False)
         return found, gallery.count(text, starred=only, visitor=owner, compared=False)
 

@@ -17,7 +17,7 @@ from studio.settings import Settings
 from tabs import controls
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
-from tabs.visitor import build_browser_state, is_local, is_token, new_token, visitor_of
+from tabs.visitor import build_browser_state, is_local, is_token, new_token, owner_of, visitor_of
 
 LOOK_EVERY_S = 2.0
 GUEST_PICTURES = 128
@@ -144,7 +144,7 @@ class ProbePanel:
         return probe
 
     def _found(self, shown: Any, token: Any) -> ProbeStanding | None:
-        owner = None if is_local(self.services.settings) else visitor_of(token)
+        owner = owner_of(self.services.settings, token)
         try:
             return self.services.probes.standing(str(shown or ""), owner)
         except NotFound:

@@ -17,6 +17,7 @@ from studio.domain.events import (
 )
 from studio.domain.run_grid import GridCell, GridColumn
 from studio.domain.training import TrainingPlan
+from studio.evaluation_plots import scrolled
 from studio.run_grid import RunGrid
 from studio.run_grid_overfit import overfit
 from studio.run_grid_scores import ColumnScore, clip_words, interval
@@ -132,14 +133,11 @@ def table(scores: Sequence[ColumnScore], judge: str = "") -> str:
         + "</tr>"
         for score in scores
     )
+    shown_table = f'<table class="figures"><thead><tr><td></td>{heads}</tr></thead><tbody>{lines}</tbody></table>'
     told = f" CLIP score: cosine × 100 by {judge}." if judge else ""
     told += f" {_DIVERSITY}" if any(score.diversity for score in scores) else ""
     told += f" {_NEAR}" if any(score.near for score in scores) else ""
-    return (
-        f'<div class="figures-scroll" tabindex="0" role="region" aria-label="Scores"><table class="figures"><thead><tr>'
-        f'<td></td>{heads}</tr></thead><tbody>{lines}</tbody></table></div><p class="note quiet">{_NOTE}'
-        f"{html.escape(told)}</p>"
-    )
+    return f'{scrolled(shown_table, "Scores")}<p class="note quiet">{_NOTE}{html.escape(told)}</p>'
 
 
 def verdict(scores: Sequence[ColumnScore]) -> str:

@@ -68,9 +68,8 @@ def build(services: Services) -> gr.Blocks:
         if train is not None:
             loaded = loaded.then(guarded(train.on_load), train.run, [train.run, *train.results], **QUIET)
             _wire_training(tabs, generate, train)
-        kept = [evaluate.systems.asked, evaluate.shown, evaluate.token]
-        loaded = loaded.then(guarded(evaluate.on_load), kept, evaluate.outputs, **QUIET)
         loaded.then(None, js=_READY_JS, **QUIET)
+        kept = [evaluate.systems.asked, evaluate.shown, evaluate.token]
         evaluate_tab.select(guarded(evaluate.on_load), kept, evaluate.outputs, **QUIET)
         probe = evaluate.probe
         evaluate_tab.select(guarded(probe.on_load), [probe.shown, evaluate.token], probe.outputs, **QUIET)

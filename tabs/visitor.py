@@ -46,6 +46,11 @@ def is_local(settings: Settings) -> bool:
     return settings.host in _LOOPBACK and not settings.share and "SPACE_ID" not in os.environ
 
 
+def owner_of(settings: Settings, token: Any) -> str | None:
+    """Whose things the bearer of `token` may see: None for everybody's, on a page of their own."""
+    return None if is_local(settings) else visitor_of(token)
+
+
 def own_image(gallery: Gallery, settings: Settings, image_id: str | None, token: Any) -> ImageRecord:
     """A picture that the bearer of `token` may see and change.
 

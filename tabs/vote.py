@@ -13,7 +13,7 @@ from studio.settings import Settings
 from studio.voting import VotingService
 from tabs import controls, vote_views
 from tabs.handlers import QUIET, Updates, guarded
-from tabs.visitor import is_local, visitor_of
+from tabs.visitor import owner_of, visitor_of
 from tabs.widgets import asset
 
 
@@ -94,7 +94,7 @@ class VotePanel:
 
     def _standing(self, evaluation_id: Any, token: Any) -> Standing:
         """Raises NotFound where there is no such evaluation, or it is somebody else's."""
-        owner = None if is_local(self.services.settings) else visitor_of(token)
+        owner = owner_of(self.services.settings, token)
         return self.services.evaluations.standing(str(evaluation_id or ""), owner)
 
     def wire(self) -> None:

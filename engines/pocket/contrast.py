@@ -47,10 +47,27 @@ def trials(per_skill: int) -> Iterator[Trial]:
                 break
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A trial with its picture, and how well that fits its own caption and the foil's."""
+
+    trial: Trial
+    image: Image.Image
+    own: float
+    foil: float
+
+
+def asked(score: Scorer, per_skill: int, size: int = 128) -> Iterator[Asked]:
+    """Every trial as `score` judges it."""
+    for trial in trials(per_skill):
+        image = render(trial.scene, trial.seed, size)
+        own, foil = score(image, caption(trial.scene)), score(image, caption(trial.foil))
+        yield Asked(trial=trial, image=image, own=own, foil=foil)
+
+
 def contrast(score: Scorer, per_skill: int = 100, size: int = 128) -> dict[str, Tally]:
     """How often `score` prefers the true caption to the foil's, by skill. Chance is one half; a tie is wrong."""
     told = {skill: Tally() for skill in FOIL_SKILLS}
-    for trial in trials(per_skill):
-        image = render(trial.scene, trial.seed, size)
-        told[trial.skill].add(score(image, caption(trial.scene)) > score(image, caption(trial.foil)))
+    for each in asked(score, per_skill, size):
+        told[each.trial.skill].add(each.own > each.foil)
     return told

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from lora_registry.store import AdapterStore
 from studio.adapters import AdapterService
+from studio.cli.columns import aligned
 from studio.cli.merge_arguments import given_portions
 from studio.cli.report import DONE
 from studio.cli.runs import new_reporter
@@ -98,9 +99,8 @@ def _list(entries: tuple[AdapterEntry, ...], *, as_json: bool) -> None:
         print(json.dumps([_values(entry) for entry in entries], indent=2, ensure_ascii=False))
         return
     rows = [("ID", "FAMILY", "KIND", "RANK", "TRIGGER WORDS")] + [_cells(entry) for entry in entries]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned(rows):
+        print(line)
 
 
 def _show(service: AdapterService, adapter_id: str, model: str | None, catalogue: Catalogue, *, as_json: bool) -> None:

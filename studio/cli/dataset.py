@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from studio.cli.columns import aligned
 from studio.cli.progress import Bar, Lines, Silent
 from studio.cli.report import DONE, FAILED
 from studio.dataset_import import import_zip
@@ -104,9 +105,7 @@ def _document(found: Scan, folder: str) -> str:
 
 def _table(found: Scan) -> str:
     rows = [("NAME", "SIZE", "CAN BE USED", "REMARKS", "CAPTION"), *map(_cells, found.verdicts)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(aligned(rows))
 
 
 def _cells(verdict: Verdict) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.cli.arguments import complain
+from studio.cli.columns import aligned
 from studio.cli.delivery import prepared
 from studio.cli.generate import follow
 from studio.cli.passing import passing_services
@@ -92,7 +93,6 @@ def _draw(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolde
         count = len(evaluation.cells)
         reporter.note(f"{evaluation.name}: {len(evaluation.prompts)} prompts, {count:,} pictures.")
         begun = services.evaluations.submit_resolved(evaluation)
-        assert begun.job is not None
         outcome = follow(begun.job, lambda _: None, reporter)
         if outcome.is_abandoned:
             os._exit(STOPPED)
@@ -176,10 +176,7 @@ def table(analysis: Analysis) -> str:
     for measure in measures:
         heads += [WORDS[measure].title.upper(), "DIFFERENCE", "P"]
     lines = [[*heads, "SECONDS", "PICTURES"], *(_line(score, analysis, measures) for score in analysis.systems)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(aligned(lines))
 
 
 def _line(score: SystemScore, analysis: Analysis, measures: Sequence[MeasureId]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lora_registry.store import AdapterStore
 from studio.cli.arguments import complain
+from studio.cli.columns import aligned
 from studio.cli.delivery import Picture, copied, prepared
 from studio.cli.generate import follow
 from studio.cli.passing import passing_services
@@ -118,12 +119,7 @@ class _Delivery:
 def table(figures: tuple[Figures, ...]) -> str:
     """The figures as lines of text."""
     lines = [_HEADER, *(_line(each) for each in figures)]
-    shown = [place for place in range(len(_HEADER)) if place == 0 or any(line[place] for line in lines[1:])]
-    widths = [max(len(line[place]) for line in lines) for place in shown]
-    return "\n".join(
-        "  ".join(line[place].ljust(width) for place, width in zip(shown, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(aligned(lines, is_sparse=True))
 
 
 def _line(each: Figures) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.cli.arguments import complain
+from studio.cli.columns import aligned
 from studio.cli.delivery import prepared
 from studio.cli.generate import follow
 from studio.cli.passing import passing_services
@@ -71,12 +72,7 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
 def table(scores: tuple[ColumnScore, ...]) -> str:
     """The scores as lines of text."""
     lines = [_HEADER, *(_line(score) for score in scores)]
-    shown = [place for place in range(len(_HEADER)) if place == 0 or any(line[place] for line in lines[1:])]
-    widths = [max(len(line[place]) for line in lines) for place in shown]
-    return "\n".join(
-        "  ".join(line[place].ljust(width) for place, width in zip(shown, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(aligned(lines, is_sparse=True))
 
 
 def _line(score: ColumnScore) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from lora_registry.store import AdapterStore
 from studio.adapters import AdapterService
 from studio.checkpoint_merging import CheckpointMerging
 from studio.checkpoints import OwnCheckpoints, Refused
+from studio.cli.columns import aligned
 from studio.cli.report import DONE
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
@@ -84,9 +85,8 @@ def _list(catalogue: Catalogue, settings: Settings, refused: Sequence[Refused], 
     cells = [header] + [
         (row.id, row.title, row.family, f"{row.native_size} px", row.licence, _words(row, where)) for row, where in rows
     ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in aligned(cells):
+        print(line)
     return DONE
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.cli.arguments import complain
+from studio.cli.columns import aligned
 from studio.cli.delivery import prepared
 from studio.cli.generate import follow
 from studio.cli.passing import passing_services
@@ -85,11 +86,7 @@ def _table(result: AttributeResult) -> list[str]:
         )
         for value in result.values
     ]
-    shown = [place for place in range(len(_HEADER)) if place == 0 or any(row[place] for row in rows[1:])]
-    widths = [max(len(row[place]) for row in rows) for place in shown]
-    return [
-        "  ".join(row[place].ljust(width) for place, width in zip(shown, widths, strict=True)).rstrip() for row in rows
-    ]
+    return aligned(rows, is_sparse=True)
 
 
 def _asked(options: argparse.Namespace) -> ProbeRequest:

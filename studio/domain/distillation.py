@@ -4,12 +4,12 @@ import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.hub import is_hub_id
-from studio.domain.request import short_name
+from studio.domain.request import Frozen, short_name
 from studio.domain.timesteps import Grid
 
 ObjectiveId = Literal["lcm", "own_path", "flash"]
@@ -109,11 +109,7 @@ LookEvery = Annotated[
 ]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DistillationRequest(_Frozen):
+class DistillationRequest(Frozen):
     """What was asked. `None` means whatever suits the checkpoint. Without `folder`, `dataset` and `captions` a pocket
     model is taught on scenes that the studio draws; any other needs one of them."""
 
@@ -135,7 +131,7 @@ class DistillationRequest(_Frozen):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
 
-class DistillationPlan(_Frozen):
+class DistillationPlan(Frozen):
     """Everything decided: what a run trains, on what, how long."""
 
     kind: Literal["distil"] = "distil"

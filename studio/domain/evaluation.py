@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from studio.domain.errors import InvalidRequest
 from studio.domain.request import (
@@ -17,6 +17,7 @@ from studio.domain.request import (
     AcceleratorId,
     CheckpointId,
     DecoderId,
+    Frozen,
     GuidanceScale,
     Height,
     NegativePrompt,
@@ -47,11 +48,7 @@ PRESETS: Mapping[PresetId, tuple[int, int]] = {
 """Prompts, and pictures of each."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SystemRequest(_Frozen):
+class SystemRequest(Frozen):
     """One way of drawing as it is asked for. `None` means whatever suits the checkpoint. `trigger` is put before every
     prompt and is not what the picture is judged by."""
 
@@ -72,14 +69,14 @@ class SystemRequest(_Frozen):
     """Where it stands in a sweep that is told system by system."""
 
 
-class EvaluationPrompt(_Frozen):
+class EvaluationPrompt(Frozen):
     """A text that pictures are to show, and what kind of text it is."""
 
     text: Prompt
     group: str = ""
 
 
-class EvaluationRequest(_Frozen):
+class EvaluationRequest(Frozen):
     """What was asked. `prompts` of one's own go before those of a set; `baseline` names the system that the others are
     compared with (the first one), `judge` a folder of judges (the one that knows the models' pictures). With `axes` the
     first system is swept: it is drawn with every combination of their values, and others are left out, unless all say
@@ -102,7 +99,7 @@ class EvaluationRequest(_Frozen):
     judge: str = ""
 
 
-class System(_Frozen):
+class System(Frozen):
     """One way of drawing, decided: a recipe whose prompt and seed stand for all. `is_control`: nobody asked for it, but
     for the same with an adapter. `at` is the place of its value on each axis of a sweep."""
 
@@ -136,7 +133,7 @@ class EvaluationCell:
     recipe: ResolvedRequest
 
 
-class Evaluation(_Frozen):
+class Evaluation(Frozen):
     """The systems, and what each draws: every prompt, `num_images` times. `judge` is the name of a folder, "" where
     nobody gives CLIP scores."""
 

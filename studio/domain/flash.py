@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from studio.domain.catalogue import Accelerator, Catalogue, Checkpoint
 from studio.domain.errors import InvalidRequest
@@ -16,6 +16,7 @@ from studio.domain.request import (
     AcceleratorId,
     CheckpointId,
     DecoderId,
+    Frozen,
     GenerationRequest,
     GuidanceScale,
     Height,
@@ -32,11 +33,7 @@ MAX_PROMPTS, MAX_SEEDS, MAX_COUNTS = 50, 64, 8
 _T = TypeVar("_T")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FlashRequest(_Frozen):
+class FlashRequest(Frozen):
     """What was asked. `None` means whatever suits the checkpoint, a seed of -1 any."""
 
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=MAX_PROMPTS)]
@@ -58,7 +55,7 @@ class FlashRequest(_Frozen):
     """Seeds for each prompt, counted up from the first."""
 
 
-class Column(_Frozen):
+class Column(Frozen):
     """One way of drawing: a recipe whose prompt and seed stand for all. `name` begins its files' names."""
 
     name: str
@@ -73,8 +70,8 @@ class Column(_Frozen):
 
     @property
     def evaluations(self) -> int:
-        """How often the UNet is asked for one picture: twice a step while guidance runs."""
-        return self.recipe.num_inference_steps * (2 if self.recipe.uses_guidance else 1)
+        """See `ResolvedRequest.evaluations`."""
+        return self.recipe.evaluations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +84,7 @@ class Cell:
     recipe: ResolvedRequest
 
 
-class Comparison(_Frozen):
+class Comparison(Frozen):
     """The columns, and what each of them draws: every prompt with every seed."""
 
     columns: tuple[Column, ...]

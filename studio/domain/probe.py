@@ -18,6 +18,7 @@ from studio.domain.request import (
     AcceleratorId,
     CheckpointId,
     DecoderId,
+    Frozen,
     GuidanceScale,
     Height,
     NegativePrompt,
@@ -46,11 +47,7 @@ SetId = Literal["world", "faces"]
 Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"\S")]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class _Stripped(_Frozen):
+class _Stripped(Frozen):
     model_config = ConfigDict(str_strip_whitespace=True)
 
 
@@ -115,7 +112,7 @@ class Attribute(_Stripped):
         return self.model_copy(update={"values": tuple(values)})
 
 
-class ProbeRequest(_Frozen):
+class ProbeRequest(Frozen):
     """What was asked. `None` means whatever suits the checkpoint. `attributes` may be the name of a set that comes with
     the studio; `judge` names a folder of judges (the one that knows the model's pictures)."""
 
@@ -163,7 +160,7 @@ class ProbeCell:
     recipe: ResolvedRequest
 
 
-class Probe(_Frozen):
+class Probe(Frozen):
     """What is drawn and asked, decided: the recipe of the first picture, and how many there are; seeds count up. Every
     value has its text. `judge` is the name of a folder."""
 

@@ -92,11 +92,13 @@ NumImages = Annotated[
 ]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A value of the domain: it does not change, takes nothing that it does not know, and only finite numbers."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class GenerationRequest(_Frozen):
+class GenerationRequest(Frozen):
     """What was asked. `None` means "whatever suits the checkpoint"; a seed of -1 means "any"."""
 
     prompt: Prompt
@@ -114,7 +116,7 @@ class GenerationRequest(_Frozen):
     num_images: NumImages = 1
 
 
-class ResolvedRequest(_Frozen):
+class ResolvedRequest(Frozen):
     """Everything decided: the recipe. The prompt is as typed; `Catalogue.styled` says what the model reads."""
 
     prompt: Prompt
@@ -136,6 +138,11 @@ class ResolvedRequest(_Frozen):
     def uses_guidance(self) -> bool:
         """Whether classifier-free guidance runs: diffusers' convention, off at 1 or below."""
         return self.guidance_scale > 1.0
+
+    @property
+    def evaluations(self) -> int:
+        """How often the UNet is asked for one picture: twice a step while guidance runs."""
+        return self.num_inference_steps * (2 if self.uses_guidance else 1)
 
     def single(self, index: int) -> "ResolvedRequest":
         """The recipe of picture `index` alone: one image, its own seed (counted up, wrapping at 2³²)."""

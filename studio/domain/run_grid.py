@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from studio.domain.errors import InvalidRequest
 from studio.domain.request import (
     MAX_SEED,
+    Frozen,
     GuidanceScale,
     Prompt,
     ResolvedRequest,
@@ -24,11 +25,7 @@ MAX_PICTURES = 4000
 STANDARD_SCALES = (0.5, 1.0)
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class GridRequest(_Frozen):
+class GridRequest(Frozen):
     """What was asked of the run of id `run`. `None` means all checkpoints that it kept, the prompts that it drew
     samples of, and whatever suits its model. The first seed is a fixed one: what was drawn is not drawn again."""
 
@@ -45,7 +42,7 @@ class GridRequest(_Frozen):
     """Seeds for each prompt, counted up from the first."""
 
 
-class GridColumn(_Frozen):
+class GridColumn(Frozen):
     """One adapter at one scale; `use` of None is the model without any."""
 
     step: int = 0
@@ -76,7 +73,7 @@ class GridCell:
         return without_tags(self.recipe.prompt)
 
 
-class Grid(_Frozen):
+class Grid(Frozen):
     """The columns, the one without an adapter first, and what each draws: every prompt with every seed. `recipe` holds
     what is common to all."""
 

@@ -4,9 +4,10 @@ import math
 import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from studio.domain.errors import InvalidRequest
+from studio.domain.request import Frozen
 
 AxisField = Literal[
     "checkpoint", "adapter", "accelerator", "scheduler", "style", "decoder", "num_inference_steps", "guidance_scale",
@@ -25,10 +26,8 @@ MAX_AXES, MAX_VALUES = 3, 24
 _RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)\s*(?:\(\s*\+?(-?[\d.]+)\s*\)|\[\s*(\d+)\s*\])?\s*")
 
 
-class Axis(BaseModel):
+class Axis(Frozen):
     """A setting and the values that it takes, in that order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     field: AxisField
     values: Annotated[tuple[int | float | str, ...], Field(min_length=1, max_length=MAX_VALUES)]

@@ -5,12 +5,12 @@ import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.distillation import Reach
 from studio.domain.errors import InvalidRequest, NotFound
-from studio.domain.request import short_name
+from studio.domain.request import Frozen, short_name
 from studio.domain.training_presets import PresetId, SubjectId, usual_prior, usual_training
 
 OptimizerId = Literal["adamw", "adamw8bit", "prodigy"]
@@ -216,11 +216,7 @@ Size = Annotated[
 ]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TrainingRequest(_Frozen):
+class TrainingRequest(Frozen):
     """What was asked. `None` means whatever suits the checkpoint and the preset."""
 
     name: Name
@@ -262,7 +258,7 @@ class TrainingRequest(_Frozen):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
 
-class TrainingPlan(_Frozen):
+class TrainingPlan(Frozen):
     """Everything decided: what a run trains, on what, how long."""
 
     kind: Literal["train"] = "train"

@@ -11,7 +11,6 @@ from studio.domain.cells import CellResult
 from studio.domain.probe import Answer
 from studio.probe import ProbeService, ProbeStanding
 from studio.services import Services
-from tabs import probe as probe_tab
 from tabs.probe import GUEST_PICTURES, ProbePanel, attributes_of, build_probe
 from tabs.visitor import build_browser_state, new_token, visitor_of
 
@@ -34,7 +33,7 @@ def panel(services: Services) -> ProbePanel:
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the page were shared with guests."""
-    monkeypatch.setattr(probe_tab, "is_local", lambda _: False)
+    monkeypatch.setenv("SPACE_ID", "somebody/space")
 
 
 def form(panel: ProbePanel, **values: Any) -> dict[Any, Any]:
