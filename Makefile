@@ -5,6 +5,8 @@ VENV ?= .venv
 # Installed first, so that one may choose another build. Must fit requirements.txt.
 TORCH ?= torch==2.13.0
 ARGS ?=
+# Tests run in so many processes, each with a core of its own.
+WORKERS ?= 2
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --progress-bar off --quiet
@@ -14,18 +16,33 @@ FIND_CHROMIUM := for name in chromium chromium-browser google-chrome google-chro
 WITH_CHROMIUM = chromium="$${CHROMIUM:-$$($(FIND_CHROMIUM))}"; if [ -n "$$chromium" ]; then export CHROMIUM="$$chromium"; fi;
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench chromium
+.PHONY: help run test test-full test-long check format bench chromium postgres
 
 help: ## list what can be done
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 	@echo '  ARGS="..." is handed on, as in: make run ARGS="--port 7861"; make test ARGS="-k seed"'
 
 run: $(VENV)/.runs ## set up what is missing, then open the page
 	@$(PY) app.py $(ARGS)
 
-test: $(VENV)/.tests chromium ## run every test, with those in a browser
+# Those in a browser come last and by themselves: a page that shares its machine is too slow for them now and then.
+test: $(VENV)/.tests chromium postgres ## run every test, with those in a browser
+ifeq ($(ARGS),)
+	@status=0; \
+	OMP_NUM_THREADS=1 $(IN_VENV) $(PY) -m pytest -n $(WORKERS) --dist loadgroup --ignore tests/browser $(TIER) || status=1; \
+	$(WITH_CHROMIUM) \
+	$(IN_VENV) $(PY) -m pytest tests/browser $(TIER) || status=1; \
+	exit $$status
+else
 	@$(WITH_CHROMIUM) \
-	$(IN_VENV) $(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(IN_VENV) $(PY) -m pytest -n $(WORKERS) --dist loadgroup $(TIER) $(ARGS)
+endif
+
+test-full: TIER := -m 'not long'
+test-full: test ## run that and more: many faults and inputs, for up to 20 minutes
+
+test-long: TIER := -m ''
+test-long: test ## run all: a million inputs, hundreds of kills, ten minutes of visitors
 
 check: $(VENV)/.tests ## check style and types
 	$(PY) -m ruff check .
@@ -54,6 +71,14 @@ chromium:
 		fi; \
 		[ -n "$$($(FIND_CHROMIUM))" ] || echo "No Chromium: the tests in a browser are skipped." \
 			"Install Chromium or Chrome, or set CHROMIUM to its path."; \
+	fi
+
+# Debian's own PostgreSQL, where we may install it: the ledger promises the same in it.
+postgres:
+	@if [ "$$(id -u)" = 0 ] && grep -qs '^ID=debian' /etc/os-release && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+		echo "Installing PostgreSQL"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends postgresql >/dev/null </dev/null || true; \
 	fi
 
 # A folder without pip is what a Python without venv leaves; it is tried again.

@@ -40,7 +40,8 @@ def main() -> None:
 
 def correlation(path: Path) -> None:
     """Of pictures: the score of those that are right against the others; of systems: means against means."""
-    evaluation, results, _ = read_document(path)
+    findings = read_document(path)
+    evaluation, results = findings.evaluation, findings.results
     told = [each for each in results.values() if each.right is not None and each.cosine is not None]
     right, score = np.array([each.right for each in told], float), np.array([each.cosine for each in told], float)
     print(f"\n{evaluation.name}: {len(told)} pictures, {right.mean():.1%} right")
@@ -62,7 +63,7 @@ def speed(path: Path) -> None:
     from studio.evaluation_export import picture_name
     from studio.gallery import opened
 
-    evaluation, _, _ = read_document(path)
+    evaluation = read_document(path).evaluation
     cells = [(path.parent / picture_name(cell, evaluation), cell.text) for cell in evaluation.cells]
     cells = [(place, text) for place, text in cells if place.is_file()][:200]
     with open_services(Settings.from_environment(), queue="bench") as services:

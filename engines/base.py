@@ -17,6 +17,10 @@ OnFetch = Callable[[int, int], None]
 """Told while weights come from the hub: bytes that are here, and bytes in all."""
 
 
+CHECKED = {"safety": "checked"}
+"""What the environment of a picture says that a safety checker has let pass."""
+
+
 def unheard(done_bytes: int, total_bytes: int) -> None:
     """The `OnFetch` of somebody who does not want to know."""
 
@@ -24,11 +28,21 @@ def unheard(done_bytes: int, total_bytes: int) -> None:
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """Told after each step of the sampler's own count: `step` of `total` are done. `preview()` decodes the picture so
-    far (128 px or so); call it only from inside the callback, and only when somebody looks."""
+    far (128 px or so); call it only from inside the callback, and only when somebody looks. Of a batch, each picture is
+    told of, by its `place` in it."""
 
     step: int
     total: int
     preview: Callable[[], Image.Image]
+    place: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A picture of a batch: its `single` recipe, and its texts as run, without tags: (prompt, negative prompt)."""
+
+    request: ResolvedRequest
+    prompts: tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,26 @@ class ChosenAdapter:
 
     use: AdapterUse
     path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """What a picture keeps to: a ControlNet, in a file that goes with its UNet or a folder of diffusers, the RGB map
+    that it reads, and how closely, [0, 2]."""
+
+    path: Path
+    hint: Image.Image
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a picture begins from instead of noise alone, as large as its recipe says: an RGB picture, and where it may
+    change (mode L, white; black keeps every pixel; None: everywhere). And what it keeps to."""
+
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+    steering: Steering | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,20 +120,46 @@ class Engine(Protocol):
         adapters: Sequence[ChosenAdapter] = (),
         *,
         timesteps: tuple[int, ...] | None = None,
+        start: Start | None = None,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
         on_fetch: OnFetch = unheard,
     ) -> Picture:
         """Make the one picture of a `single` recipe. `prompts` are the texts as run, without tags: (prompt, negative
         prompt); `adapters` are those that the recipe adds. `timesteps`, one for each of its steps, are where its
-        sampler stops; None leaves them to it.
+        sampler stops; None leaves them to it. `start` holds the pictures that the recipe names, if it names any.
 
         Raises:
             JobCancelled: within one step of `cancelled()` turning true, within a second while weights are fetched.
-            GenerationFailed: values that are not finite, or a picture of a single colour.
+            GenerationFailed: values that are not finite, a picture of a single colour, or one that the safety checker
+                takes for unfit to be shown.
             OutOfMemory: not even the lightest way of making it fits.
             NotFound, CorruptModel, DownloadFailed, StorageFailed: the checkpoint cannot be had.
             Incompatible: an adapter does not fit it.
+        """
+        ...
+
+    def most_at_once(self, request: ResolvedRequest) -> int:
+        """How many pictures like that of `request` are best made at once: 1 where each is to be exactly what it would
+        be alone, or where memory is short. From any thread, without loading."""
+        ...
+
+    def generate_batch(
+        self,
+        orders: Sequence[Order],
+        adapters: Sequence[ChosenAdapter] = (),
+        *,
+        timesteps: tuple[int, ...] | None = None,
+        cancelled: Callable[[], bool],
+        on_step: Callable[[Step], None],
+        on_fetch: OnFetch = unheard,
+    ) -> list[Picture]:
+        """Make pictures that differ in their words and seeds alone at once, in order; none of them begins from a
+        picture, keeps to one, or has a second pass. Each is what it would be alone but for rounding (1/255 or so), and
+        says in its environment how many were made together.
+
+        Raises:
+            As `generate`; GenerationFailed also where their prompts have different numbers of chunks.
         """
         ...
 
@@ -128,6 +188,14 @@ class Engine(Protocol):
 
         Raises:
             NotFound, CorruptModel: the judge, or the picture, cannot be had.
+        """
+        ...
+
+    def score_texts(self, judge: Path, picture: Path, texts: Sequence[str]) -> tuple[Score, ...]:
+        """The same for many texts, in their order. The picture is looked at once, and what was read is remembered.
+
+        Raises:
+            NotFound, CorruptModel: see `score`.
         """
         ...
 

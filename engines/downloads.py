@@ -99,7 +99,7 @@ def fetch(
 def fetch_file(
     title: str,
     sources: Sequence[Source],
-    path: str,
+    path: str | tuple[str, ...],
     folder: Path,
     *,
     offline: bool,
@@ -108,9 +108,9 @@ def fetch_file(
     endpoint: str | None = None,
 ) -> Path:
     """Put the file `path` of the first of `sources` that has it into `folder`, unless it is there, and give its place;
-    the rest is as with `fetch`."""
+    of several, which come together, that of the first. The rest is as with `fetch`."""
     hub = Hub(endpoint, Watch())
-    contents = _OneFile(hub, path)
+    contents = _SomeFiles(hub, (path,) if isinstance(path, str) else path)
     work = _Fetch(title, folder, sources, contents, hub)
     return _followed(work, offline, on_progress, cancelled) / contents.index
 
@@ -172,20 +172,20 @@ class _Pipeline:
         return _items(files, chosen)
 
 
-class _OneFile:
-    """A single file."""
+class _SomeFiles:
+    """Single files, the first of which says that they are there."""
 
-    def __init__(self, hub: Hub, path: str) -> None:
-        self.index = path.rpartition("/")[2]
+    def __init__(self, hub: Hub, paths: tuple[str, ...]) -> None:
+        self.index = paths[0].rpartition("/")[2]
         self.wish = f"the file {self.index}"
         self._hub = hub
-        self._path = path
+        self._paths = paths
 
     def items(self, source: Source) -> list[_Item]:
         files = self._hub.files(source.hub_id, source.revision)
-        if self._path not in files:
-            raise Unusable(f"has no {self._path}")
-        return [_Item(file=files[self._path], target=self.index)]
+        if missing := [path for path in self._paths if path not in files]:
+            raise Unusable(f"has no {missing[0]}")
+        return [_Item(file=files[path], target=path.rpartition("/")[2]) for path in self._paths]
 
     def finish(self, folder: Path) -> None:
         pass

@@ -12,6 +12,9 @@ PART_CLASSES = {
 """By the folder that they lie in, in the order in which their weights are hashed; all but the last are in every
 checkpoint."""
 OPTIONAL_PARTS = ("text_encoder_2",)
+CONTROL_WEIGHTS = "diffusion_pytorch_model.safetensors"
+CONTROL_FILES = (CONTROL_WEIGHTS, "config.json")
+"""What a folder of a ControlNet holds, as diffusers keeps one."""
 TINY_VAE_FOLDER = "tiny_vae"
 """The decoder for previews, where a folder has one."""
 

@@ -1,7 +1,12 @@
-"""The pipelines of diffusers, but for one thing: they do not look where they compute each time that they are asked."""
+"""The pipelines of diffusers, but for two things: they do not look where they compute each time that they are asked,
+and they can begin from a picture."""
+
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
+from engines.continuing import Continuation
 
 
 class _Steady:
@@ -9,10 +14,20 @@ class _Steady:
     in four steps. `known_device` is set where nothing moves."""
 
     known_device: torch.device | None = None
+    continuation: Continuation | None = None
 
     @property
     def _execution_device(self) -> torch.device:
         return self.known_device or super()._execution_device  # pyright: ignore[reportAttributeAccessIssue]
+
+    def prepare_latents(
+        self, batch_size: int, channels: int, height: int, width: int, dtype: torch.dtype, *others: Any
+    ) -> torch.Tensor:
+        """The latents before the first step: diffusers' own, or those of `continuation`."""
+        device, generator, *_ = others
+        if self.continuation is not None:
+            return self.continuation.noised(self.scheduler, dtype, device, generator)  # pyright: ignore[reportAttributeAccessIssue]
+        return super().prepare_latents(batch_size, channels, height, width, dtype, *others)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class SteadyPipeline(_Steady, StableDiffusionPipeline):

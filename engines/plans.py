@@ -7,6 +7,7 @@ from engines.footprint import TILE_PX, Footprint, needed_bytes
 from studio.domain.errors import OutOfMemory
 from studio.domain.memory import SHORTAGE_REMEDY, Attention, MemoryPlan, Placement
 from studio.domain.request import ResolvedRequest
+from studio.domain.steering import NO_CONTROL
 
 HEADROOM = 0.9
 """Part of the free memory that a plan may fill: predictions are off by up to a tenth, and others work here too."""
@@ -20,17 +21,21 @@ PLACEMENTS: dict[str, tuple[Placement, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is to be made: of which weights, how large, and with guidance or without."""
+    """What is to be made: of which weights, how large, with guidance or without, and how many at once."""
 
     footprint: Footprint
     width: int
     height: int
     is_guided: bool
+    num_pictures: int = 1
 
     @classmethod
     def of(cls, recipe: ResolvedRequest, footprint: Footprint) -> "Task":
         """The task of one picture of `recipe`."""
-        return cls(footprint=footprint, width=recipe.width, height=recipe.height, is_guided=recipe.uses_guidance)
+        width, height = recipe.final_size
+        if recipe.control != NO_CONTROL:
+            footprint = footprint.steered()
+        return cls(footprint=footprint, width=width, height=height, is_guided=recipe.uses_guidance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,5 +108,6 @@ def _plans(task: Task, means: Means) -> Iterator[MemoryPlan]:
 
 
 def _counted(plan: MemoryPlan, task: Task) -> MemoryPlan:
-    needed = needed_bytes(task.footprint, plan, task.width, task.height, is_guided=task.is_guided)
+    size = task.width, task.height
+    needed = needed_bytes(task.footprint, plan, *size, is_guided=task.is_guided, num_pictures=task.num_pictures)
     return replace(plan, needed_bytes=needed)

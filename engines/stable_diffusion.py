@@ -6,6 +6,7 @@ The families differ in what a prompt becomes (`conditioning`) and in data; the r
 import logging
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 
 from engines.adapters import AdapterShelf
-from engines.base import ChosenAdapter, EngineState, OnFetch, Picture, Step, unheard
+from engines.base import CHECKED, ChosenAdapter, EngineState, OnFetch, Order, Picture, Start, Step, unheard
 from engines.devices import cpu_threads, dtype_name
 from engines.failures import is_out_of_memory
 from engines.judge_exam import examine
@@ -25,7 +26,9 @@ from engines.memory import release_memory
 from engines.plans import Task, lighter, refusal
 from engines.pool import PipelinePool
 from engines.relief import relieved
+from engines.safety import SafetyShelf
 from engines.schedulers import build_scheduler
+from engines.sharing import BATCHES, may_share
 from engines.watch import Watch
 from engines.work import Work
 from studio.domain.catalogue import Catalogue, Checkpoint
@@ -42,11 +45,17 @@ _FLAT = 1 / 255
 class StableDiffusionEngine:
     """An `Engine` over a pool of pipelines.
 
-    Pictures are made singly: batched arithmetic rounds differently, and a picture must not depend on its neighbours.
+    Where it `is_exact`, pictures are made singly: batched arithmetic rounds differently, and a picture must not depend
+    on its neighbours then.
     """
 
-    def __init__(self, pool: PipelinePool, catalogue: Catalogue) -> None:
+    def __init__(
+        self, pool: PipelinePool, catalogue: Catalogue, safety: Path | None = None, *, is_exact: bool = True
+    ) -> None:
+        """`safety` is the folder of the checker that every picture has to pass; None for none."""
+        self._safety = SafetyShelf(safety)
         self._pool = pool
+        self._is_exact = is_exact
         self._catalogue = catalogue
         self._shelf = AdapterShelf()
         self._judges = JudgeShelf()
@@ -82,6 +91,10 @@ class StableDiffusionEngine:
         """See `engines.base.Engine.score`."""
         return self._judges.take(judge).score(opened(picture), text)
 
+    def score_texts(self, judge: Path, picture: Path, texts: Sequence[str]) -> tuple[Score, ...]:
+        """See `engines.base.Engine.score_texts`."""
+        return self._judges.take(judge).score_texts(opened(picture), texts)
+
     def embed(self, judge: Path, picture: Path) -> tuple[float, ...]:
         """See `engines.base.Engine.embed`."""
         return tuple(self._judges.take(judge).embed(opened(picture)).tolist())
@@ -93,6 +106,7 @@ class StableDiffusionEngine:
         adapters: Sequence[ChosenAdapter] = (),
         *,
         timesteps: tuple[int, ...] | None = None,
+        start: Start | None = None,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
         on_fetch: OnFetch = unheard,
@@ -103,10 +117,12 @@ class StableDiffusionEngine:
         plan = self._pool.plan(checkpoint, task)
         if not plan.fits:
             raise refusal(checkpoint.title, plan, task)
-        attempt = _Attempt(request, adapters, Work(request, prompts, timesteps), cancelled, on_step, on_fetch)
+        self._safety.prepare()
+        work = Work([Order(request=request, prompts=prompts)], timesteps, start)
+        attempt = _Attempt(request, adapters, work, cancelled, on_step, on_fetch)
         while True:
             try:
-                return self._make(checkpoint, attempt, plan)
+                return self._checked(self._make(checkpoint, attempt, plan)[0])
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -121,7 +137,54 @@ class StableDiffusionEngine:
             plan = below
             logger.warning("%s: tried again with %s", checkpoint.id, ", ".join(plan.savings))
 
-    def _make(self, checkpoint: Checkpoint, attempt: "_Attempt", plan: MemoryPlan) -> Picture:
+    def most_at_once(self, request: ResolvedRequest) -> int:
+        """See `engines.base.Engine.most_at_once`."""
+        if self._is_exact or not may_share(request):
+            return 1
+        checkpoint = self._catalogue.checkpoint(request.checkpoint)
+        task = self._task(checkpoint, request)
+        alone = self._pool.plan(checkpoint, task)
+        for number in BATCHES:
+            plan = self._pool.plan(checkpoint, replace(task, num_pictures=number))
+            if plan.fits and plan.savings == alone.savings:
+                return number
+        return 1
+
+    def generate_batch(
+        self,
+        orders: Sequence[Order],
+        adapters: Sequence[ChosenAdapter] = (),
+        *,
+        timesteps: tuple[int, ...] | None = None,
+        cancelled: Callable[[], bool],
+        on_step: Callable[[Step], None],
+        on_fetch: OnFetch = unheard,
+    ) -> list[Picture]:
+        """See `engines.base.Engine.generate_batch`."""
+        request = orders[0].request
+        checkpoint = self._catalogue.checkpoint(request.checkpoint)
+        task = replace(self._task(checkpoint, request), num_pictures=len(orders))
+        plan = self._pool.plan(checkpoint, task)
+        if not plan.fits:
+            raise refusal(checkpoint.title, plan, task)
+        self._safety.prepare()
+        attempt = _Attempt(request, adapters, Work(orders, timesteps), cancelled, on_step, on_fetch)
+        try:
+            return [self._checked(picture) for picture in self._make(checkpoint, attempt, plan)]
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("%s: out of memory with %d pictures at once", checkpoint.id, len(orders))
+        release_memory()
+        raise refusal(checkpoint.title, plan, task)
+
+    def _checked(self, picture: Picture) -> Picture:
+        if not self._safety.is_asked:
+            return picture
+        self._safety.check(picture.image)
+        return replace(picture, environment=picture.environment | CHECKED)
+
+    def _make(self, checkpoint: Checkpoint, attempt: "_Attempt", plan: MemoryPlan) -> list[Picture]:
         lease = self._pool.lease(checkpoint, plan.placement, attempt.cancelled, attempt.on_fetch)
         threads = 1 if checkpoint.is_pocket else None
         with lease as loaded, cpu_threads(threads), torch.inference_mode():
@@ -135,12 +198,19 @@ class StableDiffusionEngine:
             adapters = self._shelf.take(attempt.adapters, loaded)
             with relieved(pipeline, plan):
                 pixels = attempt.work.pixels(loaded, adapters, watch)
-            return Picture(
-                image=_to_image(pixels),
-                seconds=watch.seconds(),
-                peak_memory_mb=watch.peak_memory_mb(),
-                environment=_environment(loaded, plan) | attempt.work.remarks(),
-            )
+            together = {"batch": str(len(pixels))} if len(pixels) > 1 else {}
+            environment = _environment(loaded, plan) | attempt.work.remarks() | together
+            seconds = {name: round(value / len(pixels), 4) for name, value in watch.seconds().items()}
+            memory = watch.peak_memory_mb()
+            return [
+                Picture(
+                    image=attempt.work.composed(_to_image(each)),
+                    seconds=seconds,
+                    peak_memory_mb=memory,
+                    environment=environment,
+                )
+                for each in pixels
+            ]
 
     def _task(self, checkpoint: Checkpoint, request: ResolvedRequest) -> Task:
         return Task.of(request, self._pool.footprint(checkpoint, self._catalogue.family(checkpoint.family)))

@@ -1,7 +1,9 @@
-"""One picture in the making, watched: time by phase, memory, cancellation, finiteness, and the caller's `on_step`."""
+"""A picture in the making, or several at once, watched: time by phase, memory, cancellation, finiteness, and the
+caller's `on_step`."""
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ class NotFinite(GenerationFailed):
 
 
 class Watch:
-    """Follows one picture from its prompt to its pixels."""
+    """Follows them from their prompts to their pixels."""
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Watch:
         self._started = time.perf_counter()
         self._first_step_at: float | None = None
         self._last_step_at = self._started
+        self._before = self._done = self._later = 0
         self._memory = PeakMemory(loaded.device)
         self._hook = loaded.pipeline.unet.register_forward_pre_hook(self._note_first_step)
 
@@ -44,6 +47,10 @@ class Watch:
         if self._first_step_at is None:
             self._first_step_at = time.perf_counter()
             self._hook.remove()
+
+    def next_pass(self, later: int = 0) -> None:
+        """The pipeline is going to be called once more; `later` steps come after that call."""
+        self._before, self._later = self._done, later
 
     def after_step(
         self, pipeline: Any, step_index: int, timestep: Any, tensors: dict[str, Tensor]
@@ -60,13 +67,17 @@ class Watch:
         self._last_step_at = time.perf_counter()
         self._memory.note()
         # Not what was asked for: Heun calls the model twice a step, and diffusers counts the calls.
-        total = pipeline.num_timesteps
-        self._on_step(Step(step=step_index + 1, total=total, preview=lambda: self._preview(latents)))
+        self._done = self._before + step_index + 1
+        total = self._before + pipeline.num_timesteps + self._later
+        for place in range(len(latents)):
+            self._on_step(
+                Step(step=self._done, total=total, preview=partial(self._preview, latents, place), place=place)
+            )
         return {}
 
-    def _preview(self, latents: Tensor) -> Image.Image:
+    def _preview(self, latents: Tensor, place: int) -> Image.Image:
         denoised = self._denoised.denoised()
-        return self._decode_preview(latents if denoised is None else denoised)
+        return self._decode_preview((latents if denoised is None else denoised)[place : place + 1])
 
     def close(self) -> None:
         self._hook.remove()

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lora_registry import png as png_file
 from lora_registry.compatibility import check_numbers, check_supported, judge
 from lora_registry.files import checked_id, safe_stem, storage_errors, write_whole
 from lora_registry.formats import describe, read_adapter
@@ -31,7 +32,6 @@ _CARD = ".json"
 _PREVIEW = ".preview.png"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _MAX_PREVIEW_BYTES = 8_000_000
 _MAX_CARD_BYTES = 1_000_000
 _BLOCK_BYTES = 1 << 20
@@ -203,7 +203,7 @@ class AdapterStore:
         return path if path.is_file() else None
 
     def set_preview(self, adapter_id: str, png: bytes | None) -> None:
-        """Keep a PNG as an adapter's preview picture; None removes it.
+        """Keep a PNG as an adapter's preview picture, without what it tells of its prompt; None removes it.
 
         Raises:
             InvalidRequest: it is no PNG, or larger than 8 MB.
@@ -214,11 +214,11 @@ class AdapterStore:
             if png is None:
                 path.unlink(missing_ok=True)
                 return
-            if not png.startswith(_PNG_START) or len(png) > _MAX_PREVIEW_BYTES:
+            if not png.startswith(png_file.START) or len(png) > _MAX_PREVIEW_BYTES:
                 raise InvalidRequest(
                     "The preview is no PNG picture of at most 8 MB.", "Save it as a smaller PNG.", "preview"
                 )
-            write_whole(path, [png])
+            write_whole(path, [png_file.without_texts(png)])
 
     def _place(self, adapter_id: str, suffix: str) -> Path:
         path = self._root / f"{checked_id(adapter_id)}{suffix}"

@@ -7,17 +7,12 @@ from pathlib import Path
 from engines.base import ChosenAdapter, OnFetch, unheard
 from engines.downloads import Fetched, fetch_file
 from engines.hub_files import Source
-from lora_registry.tensor_data import tensor_sha256
 from studio.domain.catalogue import Accelerator, Catalogue
 from studio.domain.errors import NotFound
 from studio.domain.request import ResolvedRequest
-from studio.domain.stamps import FileStamp, file_stamp
 from studio.domain.tags import AdapterUse
-from studio.domain.tensors import read_header
 from studio.settings import PROJECT_ROOT
-
-_SHORT = 12
-"""Characters of a hash that are kept in pictures, as AutoV3 has them."""
+from studio.tensor_hashes import TensorHashes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +33,7 @@ class AcceleratorService:
         self._folder = folder
         self._offline = offline
         self._endpoint = endpoint
-        self._hashes: dict[FileStamp, str] = {}
+        self._hashes = TensorHashes()
 
     def ready(
         self,
@@ -87,12 +82,7 @@ class AcceleratorService:
         here."""
         row = self._catalogue.accelerator(recipe.accelerator)
         path = row and self.place(row, recipe.num_inference_steps)
-        if path is None:
-            return ""
-        stamp = file_stamp(path)
-        if stamp not in self._hashes:
-            self._hashes[stamp] = tensor_sha256(path, read_header(path))[:_SHORT]
-        return self._hashes[stamp]
+        return "" if path is None else self._hashes.short(path)
 
     def _fetch(
         self, row: Accelerator, recipe: ResolvedRequest, cancelled: Callable[[], bool], on_fetch: OnFetch

@@ -19,6 +19,8 @@ from studio.run_adapters import RunAdapters
 from studio.settings import PROJECT_ROOT
 
 PREVIEW_PX = 512
+LICENCE_KEY = "modelspec.license"
+"""In the metadata of an adapter's file (ModelSpec 1.0.1)."""
 
 
 class AdapterService:
@@ -59,6 +61,20 @@ class AdapterService:
         places = ((use.adapter, *self._place(use.adapter)) for use in adapters_named(prompt))
         adapters = ((adapter_id, store.inspect(name).adapter) for adapter_id, store, name in places)
         return ", ".join(f"{adapter_id}: {adapter.short_hash}" for adapter_id, adapter in adapters if adapter)
+
+    def licences(self, prompt: str) -> dict[str, str]:
+        """What the files of the adapters that `prompt` names state as their licence, by adapter; "" where one states
+        none.
+
+        Raises:
+            NotFound: one went away since it was checked.
+        """
+        places = ((use.adapter, *self._place(use.adapter)) for use in adapters_named(prompt))
+        adapters = ((adapter_id, store.get(name).adapter) for adapter_id, store, name in places)
+        return {
+            adapter_id: (adapter.metadata.get(LICENCE_KEY, "") if adapter else "").strip()
+            for adapter_id, adapter in adapters
+        }
 
     def verdict(self, adapter_id: str, checkpoint: Checkpoint) -> Verdict:
         """Whether an adapter can be used with `checkpoint`: of one that is not on this machine yet, only the family is

@@ -1,6 +1,6 @@
 """Draws many pictures that are compared and has each judged, one after the other, whatever they are cells of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from studio.result_folder import ResultFolder
 from studio.scoring import ScoringService
 from studio.step_reporter import StepReporter
 
+Done = Callable[[Drawable, ImageRecord], None]
+"""Told of each cell as soon as its picture is there and its line is written."""
+
 
 class CellDrawer:
     """What is there already is not drawn again: what a line tells of, what this job drew just before the studio was
@@ -31,8 +34,16 @@ class CellDrawer:
         self._generation = generation
         self._scoring = scoring
 
-    def draw(self, job: Job, cells: Sequence[Drawable], folder: ResultFolder[Any], judge: Path | None) -> float:
-        """Draw what is missing of `cells` and write a line for each; gives what it took, in seconds.
+    def draw(
+        self,
+        job: Job,
+        cells: Sequence[Drawable],
+        folder: ResultFolder[Any],
+        judge: Path | None,
+        done: Done | None = None,
+    ) -> float:
+        """Draw what is missing of `cells` and write a line for each; gives what it took, in seconds. `done` is told of
+        every one that this adds, and of none that failed.
 
         Raises:
             JobCancelled: somebody stopped it; what was drawn is kept.
@@ -41,7 +52,7 @@ class CellDrawer:
         told = folder.results()
         made = {record.image_index: record for record in self._gallery.of_job(job.id)}
         left = [cell for cell in cells if cell.index not in told]
-        left = [cell for cell in left if not self._is_there(job, cell, made.get(cell.index), folder, judge)]
+        left = [cell for cell in left if not self._is_there(job, cell, made.get(cell.index), folder, judge, done)]
         reporter = StepReporter(job, len(cells), len(cells) - len(left))
         if left:
             job.emit(Drawing)
@@ -55,12 +66,18 @@ class CellDrawer:
                 if job.cancelled():
                     raise JobCancelled
                 record = self._generation.keep(job, cell.recipe, cell.index, picture)
-                self._judge(cell, record, folder, judge)
+                self._judge(cell, record, folder, judge, done)
             reporter.image_done()
         return reporter.elapsed_s
 
     def _is_there(
-        self, job: Job, cell: Drawable, made: ImageRecord | None, folder: ResultFolder[Any], judge: Path | None
+        self,
+        job: Job,
+        cell: Drawable,
+        made: ImageRecord | None,
+        folder: ResultFolder[Any],
+        judge: Path | None,
+        done: Done | None,
     ) -> bool:
         """Whether a cell is drawn, `made` by this job or earlier; it is then judged."""
         if job.cancelled():
@@ -68,10 +85,12 @@ class CellDrawer:
         record = made or self._generation.reuse(job, cell.recipe, cell.index)
         if record is None:
             return False
-        self._judge(cell, record, folder, judge)
+        self._judge(cell, record, folder, judge, done)
         return True
 
-    def _judge(self, cell: Drawable, record: ImageRecord, folder: ResultFolder[Any], judge: Path | None) -> None:
+    def _judge(
+        self, cell: Drawable, record: ImageRecord, folder: ResultFolder[Any], judge: Path | None, done: Done | None
+    ) -> None:
         scene = self._scene(cell)
         verdict = None if scene is None else check(opened(self._gallery.path(record)), scene)
         score = self._scoring.score_by(judge, record, cell.text)
@@ -87,6 +106,8 @@ class CellDrawer:
                 seconds=record.seconds.get("total"),
             )
         )
+        if done is not None:
+            done(cell, record)
 
     def _scene(self, cell: Drawable) -> Any:
         """What the checker can look for; None where it knows nothing of the picture."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engines.base import ChosenAdapter
 from engines.identity import find_place, weights_sha256
-from studio.adapters import AdapterService
+from studio.adapters import LICENCE_KEY, AdapterService
 from studio.checkpoints import Added, OwnCheckpoints
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import Incompatible, InvalidRequest, NotFound
@@ -70,7 +70,7 @@ class CheckpointMerging:
 
     def _about(self, base: Checkpoint, place: Path, uses: Sequence[AdapterUse]) -> MergedCheckpoint:
         entries = [self._adapters.store.inspect(use.adapter) for use in uses]
-        stated = [entry.adapter.metadata.get("modelspec.license", "") for entry in entries if entry.adapter]
+        stated = [entry.adapter.metadata.get(LICENCE_KEY, "") for entry in entries if entry.adapter]
         return MergedCheckpoint(
             base=base.id,
             base_title=base.title,

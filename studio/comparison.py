@@ -10,6 +10,7 @@ from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
 from studio.domain.flash import Column, Comparison
 from studio.domain.images import ImageRecord
+from studio.domain.prompt_syntax import plain_words
 from studio.domain.scores import Score
 from studio.gallery import opened
 from studio.similarity import ssim
@@ -96,5 +97,5 @@ def over_prompts(values: Mapping[int, float], seeds: int) -> Estimate | None:
 
 def _verdicts(records: Sequence[ImageRecord], path_of: Callable[[ImageRecord], Path]) -> list[bool]:
     """Whether each picture shows what its prompt says, of those whose prompt says what can be checked."""
-    scenes = [(record, parse(record.prompt_as_run)) for record in records]
+    scenes = [(record, parse(plain_words(record.prompt_as_run))) for record in records]
     return [judge(opened(path_of(record)), scene).correct for record, scene in scenes if scene is not None]

@@ -155,7 +155,22 @@ def _keep_scores(connection: Connection) -> None:
     """2 → 3: what judges say is kept, in a table of its own, which is made with all that are missing."""
 
 
-_STEPS: tuple[Callable[[Connection], None], ...] = (_name_recipes, _keep_scores)
+def _serve_in_turn(connection: Connection) -> None:
+    """3 → 4: visitors are served in turn, and requests can be sent again."""
+    for added in (
+        "turn INTEGER NOT NULL DEFAULT 0",
+        "started_at FLOAT",
+        "once_key TEXT",
+        "once_sha256 TEXT DEFAULT ''",
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE jobs ADD COLUMN {added}")
+    connection.exec_driver_sql("DROP INDEX IF EXISTS jobs_in_line")
+    connection.exec_driver_sql("CREATE INDEX jobs_by_turn ON jobs (queue, state, turn, position)")
+    connection.exec_driver_sql("CREATE INDEX images_of_visitor ON images (visitor, created_at)")
+    connection.exec_driver_sql("CREATE UNIQUE INDEX jobs_asked_once ON jobs (visitor, once_key)")
+
+
+_STEPS: tuple[Callable[[Connection], None], ...] = (_name_recipes, _keep_scores, _serve_in_turn)
 """What makes version 2 of 1, and so on. A step spells tables out as they were then, since `studio.tables` goes on."""
 
 

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from studio.dataset_files import caption_files, delimiter_of, is_file, is_within, list_of, read_list
-from studio.domain.datasets import CAPTION_KEYS, CAPTIONS, FILE_KEYS, LISTS, MAX_CAPTION, PICTURES, Layout, caption_of
+from studio.domain.datasets import (
+    ABOUT,
+    CAPTION_KEYS,
+    CAPTIONS,
+    FILE_KEYS,
+    LISTS,
+    MAX_CAPTION,
+    PICTURES,
+    Layout,
+    caption_of,
+)
 from studio.domain.errors import DatasetError, InvalidRequest
 from studio.files import atomic_write, storage_errors
 
@@ -38,15 +48,21 @@ def save_captions(folder: Path, captions: Mapping[str, str]) -> None:
     atomic_write(listing, rewritten.encode())
 
 
-def write_captions(folder: Path, captions: Mapping[str, str], layout: Layout) -> None:
-    """Write the captions of the pictures of a new folder, by their names.
+def write_captions(
+    folder: Path, captions: Mapping[str, str], layout: Layout, about: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Write the captions of the pictures of a new folder, by their names, and what else is known `about` them.
 
     Raises:
         StorageFailed: they cannot be written.
     """
+    about = about or {}
+    known = "".join(json.dumps({"file_name": name, **told}, ensure_ascii=False) + "\n" for name, told in about.items())
     if layout == "metadata":
-        atomic_write(folder / LISTS[0], _json_lines_with("", captions).encode())
+        atomic_write(folder / LISTS[0], _json_lines_with(known, captions).encode("utf-8", "replace"))
         return
+    if known:
+        atomic_write(folder / ABOUT, known.encode("utf-8", "replace"))
     for name, caption in captions.items():
         atomic_write((folder / name).with_suffix(CAPTIONS[0]), f"{caption}\n".encode())
 
@@ -137,7 +153,7 @@ def _json_lines_with(text: str, captions: Mapping[str, str]) -> str:
     waiting = dict(captions)
     lines: list[str] = []
     for line in io.StringIO(text, newline=None):
-        name = _name_in(line)
+        name = name_in(line)
         if name in waiting:
             row = json.loads(line)
             line = json.dumps({**row, _key(row, CAPTION_KEYS): waiting.pop(name)}, ensure_ascii=False)
@@ -146,7 +162,7 @@ def _json_lines_with(text: str, captions: Mapping[str, str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _name_in(line: str) -> str:
+def name_in(line: str) -> str:
     """The picture that a line names, whether or not it has a caption yet; "" if it names none."""
     try:
         row = json.loads(line)

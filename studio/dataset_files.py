@@ -11,9 +11,10 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from studio.domain.datasets import (
+    ABOUT,
     CAPTION_KEYS,
     CAPTIONS,
     FILE_KEYS,
@@ -28,7 +29,8 @@ from studio.domain.datasets import (
 from studio.domain.errors import DatasetError
 from studio.files import PARTIAL_PREFIX, storage_errors
 
-MAX_LIST_BYTES = 64_000_000
+MAX_LIST_BYTES = 256_000_000
+"""Some 300,000 pictures with a long caption each."""
 MAX_TEXT_BYTES = 4 * (MAX_CAPTION + 1)
 """UTF-8 has at most four bytes a character; what is longer is too long whatever follows."""
 
@@ -114,6 +116,31 @@ def list_of(root: Path) -> Path | None:
     return next((root / name for name in LISTS if is_file(root / name) and is_within(root, root / name)), None)
 
 
+def about_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a folder of pictures says of each besides its caption, such as its author and licence: what stands in its
+    list, or else in its `about.jsonl`. Of a picture that is named twice, the first line counts.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    root = folder.resolve()
+    path = list_of(root) or root / ABOUT
+    if not is_file(path) or not is_within(root, path):
+        return {}
+    try:
+        text = read_list(path)
+    except OSError as error:
+        raise DatasetError(f"{path.name!r} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    known: dict[str, dict[str, Any]] = {}
+    for _, row in _rows(path.name, text):
+        told = cast(dict[str, Any], row) if isinstance(row, dict) else {}
+        name = next((str(told[key]) for key in FILE_KEYS if told.get(key)), "")
+        about = {key: value for key, value in told.items() if key not in (*FILE_KEYS, *CAPTION_KEYS) and value}
+        if name and about:
+            known.setdefault(name, about)
+    return known
+
+
 def picture_folder(root: Path) -> Path:
     """Where the pictures of a folder without a list are."""
     return root / "images" if has_folders(root) else root
@@ -153,8 +180,7 @@ def is_file(path: Path) -> bool:
 
 def entries_of(name: str, text: str) -> Iterator[Entry | str]:
     """The lines of a list of pictures, JSON or, by its `name`, a table; a sentence for each that is no entry."""
-    rows = _table(text) if name.endswith(".csv") else _json_lines(text)
-    for line, row in rows:
+    for line, row in _rows(name, text):
         try:
             yield Entry(line=line, name=str(_first_of(row, FILE_KEYS)), caption=str(_first_of(row, CAPTION_KEYS)))
         except (KeyError, TypeError, AttributeError):
@@ -238,7 +264,7 @@ def check_free(destination: Path, *, replace: bool) -> None:
 
 
 def _is_of_dataset(path: Path) -> bool:
-    is_known = path.suffix.lower() in (*PICTURES, *CAPTIONS) or path.name in (*LISTS, *SYSTEM_FILES)
+    is_known = path.suffix.lower() in (*PICTURES, *CAPTIONS) or path.name in (*LISTS, ABOUT, *SYSTEM_FILES)
     return is_known and not path.is_dir()
 
 
@@ -325,6 +351,11 @@ def _checked(root: Path, found: Found) -> Found | str:
 
 def _outside(message: str) -> Remark:
     return Remark(finding=Finding.OUTSIDE, message=message)
+
+
+def _rows(name: str, text: str) -> Iterator[tuple[int, Any]]:
+    """The rows of a list, each with the number of its line: JSON or, by its `name`, a table."""
+    return _table(text) if name.endswith(".csv") else _json_lines(text)
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, Any]]:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from PIL import Image
 
 from studio.dataset_captions import prefixed, write_captions
-from studio.dataset_files import check_free, whole_folder
+from studio.dataset_files import about_in, check_free, whole_folder
 from studio.dataset_scan import Unusable, open_mask, open_picture, scan
 from studio.domain.buckets import Bucket, Fit, fit, make_buckets, nearest_bucket
 from studio.domain.datasets import MASK_ENDS, Crop, Finding, Layout, Scan, Verdict, counted, mask_beside
@@ -62,8 +62,10 @@ def prepare(
     """Write every usable picture of `source` into a new folder `destination`: upright, in RGB, transparency on white,
     resized by Lanczos to cover a square of `size` pixels or the bucket of that area nearest to its shape, cut around
     the middle, as `0000.png` and so on without metadata; its caption beside it, with `trigger` before it, and its mask,
-    cut alike, as `0000.mask.png`. One that would be enlarged more than `MAX_UPSCALE` times is left out. `source` is not
-    changed; `destination` is written whole or not at all, and only with `replace` over a data set that is there.
+    cut alike, as `0000.mask.png`. What the list of `source` says besides, such as author and licence, goes into the new
+    one, or into an `about.jsonl` beside text files. One that would be enlarged more than `MAX_UPSCALE` times is left
+    out. `source` is not changed; `destination` is written whole or not at all, and only with `replace` over a data set
+    that is there.
 
     Raises:
         InvalidRequest: a size, crop or layout that there is none of.
@@ -85,6 +87,8 @@ def prepare(
         )
     digits = max(4, len(str(len(chosen) - 1)))
     names = {verdict: f"{number:0{digits}}.png" for number, verdict in enumerate(chosen)}
+    known = about_in(source)
+    about = {name: known[verdict.name] for verdict, name in names.items() if verdict.name in known}
     captions = {names[verdict]: verdict.caption for verdict in chosen}
     captions = prefixed(captions, trigger) if trigger else captions
     with whole_folder(destination, replace=replace) as folder:
@@ -94,7 +98,7 @@ def prepare(
                 mask = folder / f"{Path(names[verdict]).stem}{MASK_ENDS[0]}"
                 atomic_write(mask, _mask_png(source, verdict, how))
             tell("write", number, len(chosen))
-        write_captions(folder, {name: caption for name, caption in captions.items() if caption}, layout)
+        write_captions(folder, {name: caption for name, caption in captions.items() if caption}, layout, about)
     counts = Counter(bucket for bucket, _ in chosen.values())
     return Prepared(folder=destination, num_pictures=len(chosen), buckets=dict(counts), notes=notes, scan=found)
 

@@ -11,14 +11,16 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
-from engines.base import ChosenAdapter, EngineState, OnFetch, Picture, Step, unheard
+from engines.base import ChosenAdapter, EngineState, OnFetch, Order, Picture, Start, Step, unheard
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import GenerationFailed
 from studio.domain.memory import MemoryPlan
@@ -31,6 +33,9 @@ from studio.settings import Settings
 logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "studio.engine_worker")
+_LOOK_S = 1.0
+_SUSPENDED_S = 5.0
+"""A process that somebody suspended for so long, and not this one with it, is ended: nobody may go on with it."""
 _Message = Answer | Callback
 
 
@@ -89,6 +94,10 @@ class EngineProcess:
         """See `engines.base.Engine.score`."""
         return self._do("score", (judge, picture, text), {})
 
+    def score_texts(self, judge: Path, picture: Path, texts: Sequence[str]) -> tuple[Score, ...]:
+        """See `engines.base.Engine.score_texts`."""
+        return self._do("score_texts", (judge, picture, tuple(texts)), {})
+
     def embed(self, judge: Path, picture: Path) -> tuple[float, ...]:
         """See `engines.base.Engine.embed`."""
         return self._do("embed", (judge, picture), {})
@@ -100,6 +109,7 @@ class EngineProcess:
         adapters: Sequence[ChosenAdapter] = (),
         *,
         timesteps: tuple[int, ...] | None = None,
+        start: Start | None = None,
         cancelled: Callable[[], bool],
         on_step: Callable[[Step], None],
         on_fetch: OnFetch = unheard,
@@ -111,7 +121,25 @@ class EngineProcess:
             GenerationFailed: the process ended twice.
         """
         callbacks = {"cancelled": cancelled, "on_step": on_step, "on_fetch": on_fetch}
-        return self._do("generate", (request, prompts, tuple(adapters), timesteps), callbacks)
+        return self._do("generate", (request, prompts, tuple(adapters), timesteps, start), callbacks)
+
+    def most_at_once(self, request: ResolvedRequest) -> int:
+        """See `engines.base.Engine.most_at_once`."""
+        return self._do("most_at_once", (request,), {})
+
+    def generate_batch(
+        self,
+        orders: Sequence[Order],
+        adapters: Sequence[ChosenAdapter] = (),
+        *,
+        timesteps: tuple[int, ...] | None = None,
+        cancelled: Callable[[], bool],
+        on_step: Callable[[Step], None],
+        on_fetch: OnFetch = unheard,
+    ) -> list[Picture]:
+        """See `engines.base.Engine.generate_batch`, and `generate` about a process that ends on the way."""
+        callbacks = {"cancelled": cancelled, "on_step": on_step, "on_fetch": on_fetch}
+        return self._do("generate_batch", (tuple(orders), tuple(adapters), timesteps), callbacks)
 
     def close(self) -> None:
         """End the process. One that is not closed ends with this process."""
@@ -201,8 +229,8 @@ class _Child:
     ) -> Answer:
         args = asked.args
         if asked.name == "on_step":
-            step, total = args
-            args = (Step(step=step, total=total, preview=partial(self._preview, messages)),)
+            step, total, place = args
+            args = (Step(step=step, total=total, preview=partial(self._preview, messages), place=place),)
         try:
             return Answer(id=asked.id, value=callbacks[asked.name](*args))
         except ProcessGone:
@@ -223,10 +251,28 @@ class _Child:
             raise ProcessGone(self._how_it_ended()) from None
 
     def _next(self, messages: "queue.SimpleQueue[_Message | None]") -> _Message:
-        message = messages.get()
-        if message is None:
-            raise ProcessGone(self._how_it_ended())
-        return message
+        suspended_at: float | None = None
+        while True:
+            try:
+                message = messages.get(timeout=_LOOK_S)
+            except queue.Empty:
+                now = time.monotonic()
+                suspended_at = (suspended_at or now) if self._is_suspended() else None
+                if suspended_at is not None and now - suspended_at >= _SUSPENDED_S:
+                    logger.warning(
+                        "the engine's process has been suspended for %.0f s; it is ended", now - suspended_at
+                    )
+                    self._process.kill()  # the reader notices, and tells everybody who waits
+                continue
+            if message is None:
+                raise ProcessGone(self._how_it_ended())
+            return message
+
+    def _is_suspended(self) -> bool:
+        try:
+            return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
+        except psutil.Error:
+            return False
 
     def _read(self) -> None:
         try:

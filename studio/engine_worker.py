@@ -12,10 +12,12 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engines.base import ChosenAdapter, EngineState, Picture, Step
+from engines.base import ChosenAdapter, EngineState, Order, Picture, Start, Step
 from engines.failures import is_device_lost
 from studio.checkpoints import OwnCheckpoints
 from studio.domain.catalogue import Catalogue, Checkpoint
@@ -29,7 +31,7 @@ from studio.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-QUESTIONS = ("state", "plan", "free_bytes")
+QUESTIONS = ("state", "plan", "free_bytes", "most_at_once")
 LOST_DEVICE = 70
 """Exit status after an error that leaves the GPU unusable for this process."""
 _OOM_SCORE = "500"
@@ -112,6 +114,9 @@ class Worker:
     def score(self, call_id: int, judge: Path, picture: Path, text: str) -> Score:
         return self._engine.score(judge, picture, text)
 
+    def score_texts(self, call_id: int, judge: Path, picture: Path, texts: tuple[str, ...]) -> tuple[Score, ...]:
+        return self._engine.score_texts(judge, picture, texts)
+
     def embed(self, call_id: int, judge: Path, picture: Path) -> tuple[float, ...]:
         return self._engine.embed(judge, picture)
 
@@ -122,6 +127,7 @@ class Worker:
         prompts: tuple[str, str],
         adapters: tuple[ChosenAdapter, ...],
         timesteps: tuple[int, ...] | None,
+        start: Start | None,
     ) -> Picture:
         self._look_for(request.checkpoint)
         return self._engine.generate(
@@ -129,10 +135,36 @@ class Worker:
             prompts,
             adapters,
             timesteps=timesteps,
-            cancelled=lambda: self._call_back(call_id, "cancelled"),
-            on_step=lambda step: self._on_step(call_id, step),
-            on_fetch=lambda done, total: self._call_back(call_id, "on_fetch", done, total),
+            start=start,
+            **self._callbacks(call_id),
         )
+
+    def most_at_once(self, call_id: int, request: ResolvedRequest) -> int:
+        self._look_for(request.checkpoint)
+        return self._engine.most_at_once(request)
+
+    def generate_batch(
+        self,
+        call_id: int,
+        orders: tuple[Order, ...],
+        adapters: tuple[ChosenAdapter, ...],
+        timesteps: tuple[int, ...] | None,
+    ) -> list[Picture]:
+        self._look_for(orders[0].request.checkpoint)
+        return self._engine.generate_batch(
+            orders,
+            adapters,
+            timesteps=timesteps,
+            **self._callbacks(call_id),
+        )
+
+    def _callbacks(self, call_id: int) -> dict[str, Callable[..., Any]]:
+        """What drawing calls back, and who waits for it on the other side."""
+        return {
+            "cancelled": partial(self._call_back, call_id, "cancelled"),
+            "on_step": partial(self._on_step, call_id),
+            "on_fetch": partial(self._call_back, call_id, "on_fetch"),
+        }
 
     def _call_back(self, call_id: int, name: str, *args: object) -> Any:
         self._send(Callback(id=call_id, name=name, args=args))
@@ -141,7 +173,7 @@ class Worker:
         return reply.unwrap()
 
     def _on_step(self, call_id: int, step: Step) -> None:
-        self._send(Callback(id=call_id, name="on_step", args=(step.step, step.total)))
+        self._send(Callback(id=call_id, name="on_step", args=(step.step, step.total, step.place)))
         while isinstance(reply := self._replies.get(), Look):
             self._send(_shown(call_id, step))
         reply.unwrap()

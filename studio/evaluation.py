@@ -1,24 +1,23 @@
 """Evaluates systems: draws what each makes of the same prompts, has it judged, and says which is better."""
 
-import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from engines.pocket.grammar import parse
-from engines.pocket.world import render
 from studio.cell_drawer import CellDrawer
 from studio.domain.catalogue import Catalogue
 from studio.domain.cells import CellResult
-from studio.domain.errors import JobCancelled, NotFound
+from studio.domain.choices import refuse_open
+from studio.domain.errors import NotFound
 from studio.domain.evaluation import Evaluation, EvaluationRequest
+from studio.domain.events import Finished
 from studio.domain.images import ImageRecord
-from studio.domain.request import ResolvedRequest
-from studio.evaluation_files import Anchors, EvaluationFolder, evaluation_folders
+from studio.evaluation_export import Findings, read_document
+from studio.evaluation_files import EvaluationFolder, Likeness
+from studio.evaluation_judging import EvaluationJudging
 from studio.evaluation_scores import Analysis, analyse
 from studio.evaluation_systems import checkpoints_of, resolve_evaluation
 from studio.gallery import Gallery
@@ -26,49 +25,46 @@ from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
 from studio.judge_remarks import judge_remark
+from studio.offered_judges import OfferedJudge
+from studio.pace import usual_s
 from studio.recent import Recent
+from studio.result_service import ResultService, ResultStanding, Sort
 from studio.scoring import ScoringService
+from studio.settings import Settings
+from studio.step_reporter import StepReporter
+from studio.tables import Once
 
 KIND = "evaluation"
-_KEPT = 16
-"""Evaluations that are over, whose jobs are kept."""
-_ORACLE_PX = 128
-_RECENT = 64
-"""Pictures by which it is told how long others will take."""
+_TAKEN_IN = "taken_in"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """An evaluation as it stands: what was asked, what came of its cells, by index, and the `job` that draws it, or did
-    so. What has to be read for that is read when it is first asked for, and then stays: a list needs none of it."""
-
-    folder: EvaluationFolder
-    evaluation: Evaluation
-    find_job: Callable[[], Job]
+class Standing(ResultStanding[Evaluation, EvaluationFolder]):
+    """An evaluation as it stands."""
 
     @property
-    def id(self) -> str:
-        return self.folder.job_id
-
-    @property
-    def begun_at(self) -> float:
-        """When it was asked for, in seconds since 1970."""
-        return self.folder.begun_at
+    def evaluation(self) -> Evaluation:
+        """What was asked."""
+        return self.asked
 
     @cached_property
-    def results(self) -> Mapping[int, CellResult]:
-        return self.folder.results()
-
-    @cached_property
-    def job(self) -> Job:
-        return self.find_job()
+    def likeness(self) -> Likeness:
+        return self.folder.likeness
 
     @property
-    def is_running(self) -> bool:
-        return not self.job.is_over
+    def is_taken_in(self) -> bool:
+        """Whether it was drawn elsewhere; see `EvaluationService.take_in`."""
+        ending = self.job.wait() if self.job.is_over else None
+        return isinstance(ending, Finished) and _TAKEN_IN in ending.summary
+
+    @property
+    def findings(self) -> Findings:
+        return Findings(
+            evaluation=self.evaluation, results=self.results, anchors=self.folder.anchors, likeness=self.likeness
+        )
 
 
-class EvaluationService:
+class EvaluationService(ResultService[Evaluation, EvaluationFolder, Standing]):
     """Submits evaluations and draws them. What their owner has of a picture already is not drawn again: to go on with
     one that was stopped, or to take more prompts, is to ask once more."""
 
@@ -79,29 +75,37 @@ class EvaluationService:
         gallery: Gallery,
         generation: GenerationService,
         scoring: ScoringService,
-        root: Path,
+        settings: Settings,
     ) -> None:
         self._catalogue = catalogue
-        self._runner = runner
+        sort = Sort(
+            kind=KIND,
+            title="evaluation",
+            where="Evaluate",
+            asked=Evaluation,
+            folder=EvaluationFolder,
+            standing=Standing,
+        )
+        super().__init__(sort, runner, settings.evaluations_dir)
         self._gallery = gallery
         self._generation = generation
         self._scoring = scoring
         self._drawer = CellDrawer(catalogue, gallery, generation, scoring)
-        self._root = root
+        self._judging = EvaluationJudging(gallery, scoring, settings.runs_dir)
         self._analyses = Recent[Analysis]()
-        self._over: dict[str, Job] = {}
         runner.register(KIND, self.run)
 
-    def submit(self, request: EvaluationRequest, visitor: str = "local") -> Standing:
-        """Decide what is open and put the evaluation in line.
+    def submit(self, request: EvaluationRequest, visitor: str = "local", *, once_key: str = "") -> Standing:
+        """Decide what is open and put the evaluation in line. A request that comes again with the same `once_key` is
+        the evaluation that it was before.
 
         Raises:
             InvalidRequest: values that do not fit each other, their model or an adapter; a judge that is not there.
             QueueFull: too much is waiting.
         """
-        return self.submit_resolved(self.resolve(request), visitor)
+        return self.submit_resolved(self.resolve(request), visitor, Once.of(once_key, request))
 
-    def submit_resolved(self, evaluation: Evaluation, visitor: str = "local") -> Standing:
+    def submit_resolved(self, evaluation: Evaluation, visitor: str = "local", once: Once | None = None) -> Standing:
         """Put in line what is decided already, such as one that was stopped.
 
         Raises:
@@ -110,39 +114,45 @@ class EvaluationService:
         """
         for system in evaluation.systems:
             self._generation.check(system.recipe_of(evaluation.prompts[0].text, evaluation.seed))
-        job = self._runner.submit(KIND, evaluation.model_dump(mode="json"), visitor)
-        folder = EvaluationFolder(self._root / job.id)
-        folder.begin(evaluation)
-        return Standing(folder=folder, evaluation=evaluation, find_job=lambda: job)
+        for prompt in evaluation.prompts:
+            refuse_open(prompt.text, "prompts")
+            self._generation.check_words(prompt.text)
+        return self._begin(evaluation, visitor, once)
+
+    def take_in(self, path: Path, visitor: str = "local", owner: str | None = None) -> Standing:
+        """Make one of a results.json: it is told again, drawing nothing. Its pictures show as far as they are here and
+        those of `owner` (None: anybody's).
+
+        Raises:
+            InvalidRequest: it is no such file.
+            StorageFailed: it cannot be kept.
+        """
+        read = read_document(path)
+        job = self._runner.record(KIND, read.evaluation.model_dump(mode="json"), visitor, _taken_in(read))
+        folder = self._folder(job.id)
+        folder.begin(read.evaluation)
+        folder.keep_results(
+            result if self._has(job.id, result, owner) else result.model_copy(update={"image_id": ""})
+            for result in read.results.values()
+        )
+        folder.keep_anchors(read.anchors)
+        folder.keep_likeness(read.likeness)
+        return self.standing(job.id)
+
+    def _has(self, job_id: str, result: CellResult, owner: str | None) -> bool:
+        """Whether a picture that a file names is here, and that of `owner`; it is then the job's, too."""
+        if not result.image_id:
+            return False
+        try:
+            record = self._gallery.image(result.image_id)
+        except NotFound:
+            return False
+        return owner in (None, record.visitor) and self._gallery.reuse(job_id, result.index, record)
 
     def resolve(self, request: EvaluationRequest) -> Evaluation:
         """What would be drawn; see `submit`."""
-        return resolve_evaluation(request, self._catalogue, self._judge_name(request))
-
-    def standing(self, evaluation_id: str, visitor: str | None = None) -> Standing:
-        """An evaluation as it stands now.
-
-        Raises:
-            NotFound: there is none of that id, or it is not that of `visitor`.
-        """
-        row = self._runner.row(evaluation_id)
-        if row.kind != KIND or (visitor is not None and row.visitor != visitor):
-            raise NotFound("There is no such evaluation.", "Start one under Evaluate.")
-        return Standing(
-            folder=EvaluationFolder(self._root / row.id),
-            evaluation=Evaluation.model_validate(row.payload),
-            find_job=partial(self._job, row.id),
-        )
-
-    def of(self, visitor: str | None = None) -> list[Standing]:
-        """Those of `visitor`, or all, newest first."""
-        found: list[Standing] = []
-        for folder in evaluation_folders(self._root):
-            try:
-                found.append(self.standing(folder.job_id, visitor))
-            except NotFound:
-                continue
-        return found
+        second = self._scoring.asked_for(request.second_judge).name if request.second_judge else ""
+        return resolve_evaluation(request, self._catalogue, self._judge_name(request), second)
 
     def pictures(self, standing: Standing) -> dict[int, ImageRecord]:
         """What is drawn, by the index of the cell; without what was deleted since."""
@@ -160,71 +170,38 @@ class EvaluationService:
 
     def analysis(self, standing: Standing) -> Analysis:
         """What it says so far. A page asks every other second."""
-        results = standing.results
-        return self._analyses.get(standing.id, len(results), lambda: analyse(standing.evaluation, results))
+        results, likeness = standing.results, standing.likeness
+        state = len(results), sum(result.second is not None for result in results.values()), bool(likeness.judge)
+        return self._analyses.get(standing.id, state, lambda: analyse(standing.evaluation, results, likeness))
 
     def remark(self, evaluation: Evaluation) -> str:
         """What makes its CLIP scores doubtful, in a sentence; "" where nothing is known to."""
         checkpoints = [system.recipe.checkpoint for system in evaluation.systems]
         return judge_remark(self._scoring, evaluation.judge, checkpoints, self._catalogue)
 
+    def to_fetch(self, evaluation: Evaluation) -> list[OfferedJudge]:
+        """The judges that have to be fetched before."""
+        return [row for row in self._scoring.missing() if row.name in (evaluation.judge, evaluation.second_judge)]
+
     def remaining_s(self, evaluation: Evaluation) -> float | None:
         """How long drawing will take, by how long pictures like these took here; None where a system is new here."""
-        known = [self._usual_s(system.recipe) for system in evaluation.systems]
+        known = [usual_s(self._gallery, system.recipe) for system in evaluation.systems]
         if None in known:
             return None
         return sum(filter(None, known)) * len(evaluation.prompts) * evaluation.num_images
 
-    def _usual_s(self, recipe: ResolvedRequest) -> float | None:
-        """How long a picture takes, by the newest of that model and size: as long as the calls of its UNet."""
-        same = {"checkpoint": recipe.checkpoint, "width": recipe.width, "height": recipe.height}
-        records = self._gallery.find(filters=same, limit=_RECENT)
-        like = [record for record in records if record.recipe.evaluations == recipe.evaluations] or records
-        paces = [record.seconds.get("total", 0.0) / record.recipe.evaluations for record in like]
-        return median(paces) * recipe.evaluations if paces else None
-
     def run(self, job: Job) -> dict[str, Any]:
         """Draw and judge every picture of `job` that no line tells of yet; the job handler."""
         evaluation = Evaluation.model_validate(dict(job.payload))
-        folder = EvaluationFolder(self._root / job.id)
+        folder = self._folder(job.id)
         folder.begin(evaluation)
+        fetching = StepReporter(job).fetching
+        for name in filter(None, (evaluation.second_judge, evaluation.judge)):
+            self._scoring.ready(name, job.cancelled, fetching)
         judge = self._scoring.folder_of(evaluation.judge) if evaluation.judge else None
         seconds = self._drawer.draw(job, evaluation.cells, folder, judge)
-        if judge is not None:
-            folder.keep_anchors(self._anchors(job, evaluation, folder, judge))
+        self._judging.finish(job, evaluation, folder)
         return {"num_images": len(evaluation.cells), "seconds": round(seconds, 2)}
-
-    def _anchors(self, job: Job, evaluation: Evaluation, folder: EvaluationFolder, judge: Path) -> Anchors:
-        """See `Anchors`; the floor is of the baseline's first picture of each prompt, judged by the next one."""
-        results, texts = folder.results(), [prompt.text for prompt in evaluation.prompts]
-        floor: dict[int, float] = {}
-        for cell in evaluation.cells:
-            result = results.get(cell.index)
-            if cell.system.name != evaluation.baseline or cell.image or result is None or not result.image_id:
-                continue
-            if job.cancelled():
-                raise JobCancelled
-            picture = self._gallery.path(self._gallery.image(result.image_id))
-            score = self._scoring.score_file(judge, picture, texts[(cell.place + 1) % len(texts)])
-            if score is not None:
-                floor[cell.place] = round(score.cosine, 6)
-        return Anchors(floor=floor if len(texts) > 1 else {}, ceiling=self._ceiling(job, texts, judge))
-
-    def _ceiling(self, job: Job, texts: list[str], judge: Path) -> dict[int, float]:
-        ceiling: dict[int, float] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            drawing = Path(folder) / "exact.png"
-            for place, text in enumerate(texts):
-                scene = parse(text)
-                if scene is None:
-                    continue
-                if job.cancelled():
-                    raise JobCancelled
-                render(scene, place, _ORACLE_PX).save(drawing)
-                score = self._scoring.score_file(judge, drawing, text)
-                if score is not None:
-                    ceiling[place] = round(score.cosine, 6)
-        return ceiling
 
     def _judge_name(self, request: EvaluationRequest) -> str:
         """Raises InvalidRequest where the judge that is asked for is not there."""
@@ -232,14 +209,10 @@ class EvaluationService:
             return self._scoring.asked_for(request.judge).name
         rows = [self._catalogue.checkpoint(each) for each in checkpoints_of(request, self._catalogue)]
         strangers = [row for row in rows if not row.is_pocket]
-        judge = self._scoring.judge_of((strangers or rows)[0])
-        return judge.name if judge else ""
+        return self._scoring.default_for((strangers or rows)[0])
 
-    def _job(self, job_id: str) -> Job:
-        """One that is over is told from the ledger once: of thousands of pictures that takes a second."""
-        if job_id in self._over:
-            return self._over[job_id]
-        job = self._runner.job(job_id)
-        if job.is_over:
-            self._over = {**dict(list(self._over.items())[-_KEPT:]), job_id: job}
-        return job
+
+def _taken_in(read: Findings) -> dict[str, Any]:
+    """The summary of one that was drawn elsewhere."""
+    seconds = sum(result.seconds or 0.0 for result in read.results.values())
+    return {"num_images": len(read.results), "seconds": round(seconds, 2), _TAKEN_IN: True}

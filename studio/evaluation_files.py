@@ -1,6 +1,6 @@
-"""What an evaluation leaves: `evaluations/<job>/` with what was asked, a line for each picture, and the two anchors."""
+"""What an evaluation leaves: `evaluations/<job>/` with what was asked, a line for each picture, the two anchors, and
+how alike the pictures are."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,7 +9,7 @@ from studio.domain.evaluation import Evaluation
 from studio.files import atomic_write
 from studio.result_folder import ResultFolder
 
-_EVALUATION, _ANCHORS = "evaluation.json", "anchors.json"
+_EVALUATION, _ANCHORS, _LIKENESS = "evaluation.json", "anchors.json", "likeness.json"
 
 
 class Anchors(BaseModel):
@@ -20,6 +20,34 @@ class Anchors(BaseModel):
 
     floor: dict[int, float] = {}
     ceiling: dict[int, float] = {}
+
+
+class Nearness(BaseModel):
+    """How near the pictures of a system come to those that its adapters learnt from: the cosine of each with the one
+    that it is most like, and the name of that one, by the index of the cell; `control` are the cosines of the pictures
+    that the same draws without adapters. Above `threshold` a picture is nearer than they are to each other. Those whose
+    prompt is a caption of one are left out: they are like it with good reason."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    threshold: float
+    cosines: dict[int, float]
+    names: dict[int, str]
+    control: dict[int, float] = {}
+
+
+class Likeness(BaseModel):
+    """How alike pictures are, by the judge `judge`: `varied` is how unlike those of one prompt are (by the name of
+    their system and the place of the prompt, see `studio.diversity`), `to_baseline` the cosine of each picture with the
+    baseline's of the same prompt and seed (by the index of its cell), `near` is told of systems with adapters whose
+    training pictures are here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    judge: str = ""
+    varied: dict[str, dict[int, float]] = {}
+    to_baseline: dict[int, float] = {}
+    near: dict[str, Nearness] = {}
 
 
 class EvaluationFolder(ResultFolder[Evaluation]):
@@ -40,8 +68,14 @@ class EvaluationFolder(ResultFolder[Evaluation]):
         """Raises StorageFailed where it cannot be written."""
         atomic_write(self.path / _ANCHORS, anchors.model_dump_json().encode())
 
+    @property
+    def likeness(self) -> Likeness:
+        """Empty while it is not known."""
+        try:
+            return Likeness.model_validate_json((self.path / _LIKENESS).read_bytes())
+        except (OSError, ValidationError):
+            return Likeness()
 
-def evaluation_folders(root: Path) -> Iterator[EvaluationFolder]:
-    """Those of all evaluations that can be read, newest first."""
-    for path in sorted(root.glob(f"*/{_EVALUATION}"), reverse=True):
-        yield EvaluationFolder(path.parent)
+    def keep_likeness(self, likeness: Likeness) -> None:
+        """Raises StorageFailed where it cannot be written."""
+        atomic_write(self.path / _LIKENESS, likeness.model_dump_json().encode())

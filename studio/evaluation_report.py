@@ -11,6 +11,7 @@ from PIL import Image
 
 from studio import __version__
 from studio.domain.evaluation import Evaluation, EvaluationCell
+from studio.evaluation_closer import groups_html, likeness_html, pairs_html
 from studio.evaluation_export import manifest
 from studio.evaluation_files import Anchors
 from studio.evaluation_plots import anchors_html, frontier_html, scrolled, strips_html
@@ -40,6 +41,9 @@ def report_html(analysis: Analysis, anchors: Anchors, path_of: PathOf, remarks: 
         strips_html(analysis),
         anchors_html(analysis, anchors),
         skills_html(analysis),
+        likeness_html(analysis),
+        pairs_html(analysis),
+        groups_html(analysis),
         f"<h2>Pictures</h2>{_pictures(analysis, path_of)}",
         f"<h2>To repeat it</h2><pre>{html.escape(manifest(evaluation))}</pre>",
         f'<p class="quiet">Flash Studio {__version__}, {when}</p>',

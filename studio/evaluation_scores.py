@@ -11,16 +11,19 @@ from typing import Literal
 
 from studio.domain.cells import CellResult
 from studio.domain.evaluation import Evaluation, System
+from studio.domain.wording import listed
+from studio.evaluation_files import Likeness
+from studio.evaluation_likeness import SystemLikeness, likenesses
 from studio.paired import LEAST_PROMPTS, Paired, VerdictWord, compare_all
 from studio.statistics import Estimate, Spread, mean, mean_share, mean_share_difference, spread
 
-MeasureId = Literal["right", "clip"]
-MEASURES: tuple[MeasureId, ...] = ("right", "clip")
-"""By what systems are told apart; an exact one goes first."""
+MeasureId = Literal["right", "clip", "second"]
+MEASURES: tuple[MeasureId, ...] = ("right", "clip", "second")
+"""By what systems are told apart; an exact one goes first. "second" is the CLIP score of the second judge."""
 
 _Estimating = Callable[[Sequence[float]], Estimate]
-_MEAN: Mapping[MeasureId, _Estimating] = {"right": partial(mean_share, most=100.0), "clip": mean}
-_DIFFERENCE: Mapping[MeasureId, _Estimating] = {"right": partial(mean_share_difference, most=100.0), "clip": mean}
+_MEAN: Mapping[MeasureId, _Estimating] = {"right": partial(mean_share, most=100.0), "clip": mean, "second": mean}
+_DIFFERENCE: Mapping[MeasureId, _Estimating] = {**_MEAN, "right": partial(mean_share_difference, most=100.0)}
 
 Values = Mapping[int, float]
 """A number for each prompt, by its place."""
@@ -29,8 +32,9 @@ Values = Mapping[int, float]
 @dataclass(frozen=True, kw_only=True)
 class SystemScore:
     """Of one system, over `n` pictures of the prompts that count, of which `failed` could not be drawn. `right` is the
-    percentage that the checker passes (one that failed is wrong), `clip` the CLIP score (cosine × 100), both with their
-    value `by_prompt`; `skills` the percentage of what is asked for, by skill. `against` the baseline, by measure."""
+    percentage that the checker passes (one that failed is wrong), `clip` the CLIP score (cosine × 100) and `second`
+    that of the second judge, all with their value `by_prompt`; `skills` the percentage of what is asked for, by skill.
+    `against` the baseline, by measure."""
 
     system: System
     n: int
@@ -43,14 +47,17 @@ class SystemScore:
     against: Mapping[MeasureId, Paired]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
-    """What `evaluation` says after `places` of its prompts were drawn by all systems; `judge` gave the CLIP scores."""
+    """What `evaluation` says after `places` of its prompts were drawn by all systems; `judge` gave the CLIP scores, and
+    `second_judge` was asked, too. `likenesses` tells how alike pictures are, of every system, once that is known."""
 
     evaluation: Evaluation
     places: tuple[int, ...]
     systems: tuple[SystemScore, ...]
     judge: str
+    second_judge: str = ""
+    likenesses: tuple[SystemLikeness, ...] = ()
 
     @property
     def baseline(self) -> SystemScore | None:
@@ -58,11 +65,15 @@ class Analysis:
 
     @property
     def measure(self) -> MeasureId | None:
-        """What a verdict goes by: the checker where it can judge, else the CLIP score."""
-        return next((each for each in MEASURES if any(each in system.means for system in self.systems)), None)
+        """What a verdict goes by: the checker where it can judge most prompts, else the CLIP score."""
+        known = {
+            each: max((len(told.by_prompt.get(each, ())) for told in self.systems), default=0) for each in MEASURES
+        }
+        most = max(known.values())
+        return next((each for each in MEASURES if known[each] and 2 * known[each] > most), None)
 
 
-def analyse(evaluation: Evaluation, results: Mapping[int, CellResult]) -> Analysis:
+def analyse(evaluation: Evaluation, results: Mapping[int, CellResult], likeness: Likeness | None = None) -> Analysis:
     """`results` are by the index of their cell."""
     rows: dict[str, dict[int, list[CellResult]]] = {system.name: {} for system in evaluation.systems}
     for cell in evaluation.cells:
@@ -74,8 +85,9 @@ def analyse(evaluation: Evaluation, results: Mapping[int, CellResult]) -> Analys
     ]
     places = tuple(sorted(set[int].intersection(*whole)))
     judge = next((result.judge for result in results.values() if result.judge), "")
+    second = next((result.second.judge for result in results.values() if result.second), "")
     if not places:
-        return Analysis(evaluation=evaluation, places=(), systems=(), judge=judge)
+        return Analysis(evaluation=evaluation, places=(), systems=(), judge=judge, second_judge=second)
     kept = {name: {place: told[place] for place in places} for name, told in rows.items()}
     values = {name: _values(told) for name, told in kept.items()}
     against = _against(evaluation, values)
@@ -83,12 +95,16 @@ def analyse(evaluation: Evaluation, results: Mapping[int, CellResult]) -> Analys
         _score(system, kept[system.name], values[system.name], against.get(system.name, {}))
         for system in evaluation.systems
     )
-    return Analysis(evaluation=evaluation, places=places, systems=systems, judge=judge)
+    told = likenesses(evaluation, places, results, likeness) if likeness else ()
+    return Analysis(
+        evaluation=evaluation, places=places, systems=systems, judge=judge, second_judge=second, likenesses=told
+    )
 
 
 def _values(told: Mapping[int, Sequence[CellResult]]) -> Mapping[MeasureId, Values]:
     right: dict[int, float] = {}
     clip: dict[int, float] = {}
+    second: dict[int, float] = {}
     for place, results in told.items():
         verdicts = [result.right for result in results if result.right is not None]
         if len(verdicts) == len(results):
@@ -96,7 +112,10 @@ def _values(told: Mapping[int, Sequence[CellResult]]) -> Mapping[MeasureId, Valu
         cosines = [result.cosine for result in results if result.cosine is not None]
         if cosines:
             clip[place] = 100 * fmean(cosines)
-    measured: tuple[tuple[MeasureId, Values], ...] = (("right", right), ("clip", clip))
+        others = [result.second.cosine for result in results if result.second is not None]
+        if others and len(others) == len(cosines):
+            second[place] = 100 * fmean(others)
+    measured: tuple[tuple[MeasureId, Values], ...] = (("right", right), ("clip", clip), ("second", second))
     return {measure: values for measure, values in measured if values}
 
 
@@ -106,15 +125,21 @@ def _against(
     """Every system but the baseline against that, by name and measure; those that are shown together are corrected
     together."""
     found: dict[str, dict[MeasureId, Paired]] = {}
-    margins: Mapping[MeasureId, float] = {"right": evaluation.right_margin, "clip": evaluation.clip_margin}
     for measure in MEASURES:
         base = values[evaluation.baseline].get(measure, {})
         pairs = {system.name: differences(values[system.name].get(measure, {}), base) for system in evaluation.others}
         able = {name: told for name, told in pairs.items() if len(told) > 1}
-        compared = compare_all(list(able.values()), margins[measure], _DIFFERENCE[measure]) if able else []
+        compared = (
+            compare_all(list(able.values()), margin_of(evaluation, measure), _DIFFERENCE[measure]) if able else []
+        )
         for name, paired in zip(able, compared, strict=True):
             found.setdefault(name, {})[measure] = paired
     return found
+
+
+def margin_of(evaluation: Evaluation, measure: MeasureId) -> float:
+    """What counts as no loss by that measure."""
+    return evaluation.right_margin if measure == "right" else evaluation.clip_margin
 
 
 def estimate_of(measure: MeasureId) -> Callable[[Sequence[float]], Estimate]:
@@ -174,6 +199,7 @@ class MeasureWords:
 WORDS: Mapping[MeasureId, MeasureWords] = {
     "right": MeasureWords(title="Drawn right", unit="points", form="{:.1f} %".format, gain="{:+.1f}".format),
     "clip": MeasureWords(title="CLIP score", unit="points", form="{:.2f}".format, gain="{:+.2f}".format),
+    "second": MeasureWords(title="Second judge", unit="points", form="{:.2f}".format, gain="{:+.2f}".format),
 }
 
 
@@ -210,9 +236,8 @@ def _claim(word: VerdictWord, scores: Sequence[SystemScore], base: SystemScore, 
     named = [
         f"{each.system.name}{'' if word == 'undecided' else _amount(each.against[measure], measure)}" for each in scores
     ]
-    names = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     tail = {"not worse": f" by {scores[0].against[measure].margin:g} points or more", "undecided": " yet"}.get(word, "")
-    return f"{names} {_SAID[word][len(scores) > 1]} {base.system.name}{tail}"
+    return f"{listed(named)} {_SAID[word][len(scores) > 1]} {base.system.name}{tail}"
 
 
 def _amount(paired: Paired, measure: MeasureId) -> str:
@@ -236,11 +261,29 @@ def _prompts(count: int) -> str:
     return "one prompt" if count == 1 else f"{count} prompts"
 
 
+_TWO: tuple[MeasureId, ...] = ("right", "clip")
+
+
 def disagreement(analysis: Analysis) -> str:
-    """Where the two measures say opposite things of a system; "" where they do not."""
+    """Where the checker and the judge say opposite things of a system; "" where they do not."""
     opposed = [
         each.system.name
         for each in analysis.systems
-        if {paired.verdict for paired in each.against.values()} >= {"better", "worse"}
+        if {each.against[measure].verdict for measure in _TWO if measure in each.against} == {"better", "worse"}
     ]
     return f"The checker and the CLIP score disagree on {', '.join(opposed)}." if opposed else ""
+
+
+def agreement(analysis: Analysis) -> str:
+    """Whether the second judge finds the same better as the first, as far as the sign of the difference goes; "" where
+    there is none, or nothing to compare."""
+    both = [each for each in analysis.systems if "clip" in each.against and "second" in each.against]
+    signs = {
+        each.system.name: [each.against[measure].difference.value for measure in ("clip", "second")] for each in both
+    }
+    apart = [name for name, (one, other) in signs.items() if one * other < 0]
+    if not both:
+        return ""
+    if not apart:
+        return "The second judge agrees on which is ahead" + (" of all of them." if len(both) > 1 else ".")
+    return f"The second judge finds the opposite ahead for {' and '.join(apart)}."

@@ -26,8 +26,8 @@ _TITLE_LENGTH = 80
 _WITHOUT = {"adapters": (), "trigger": "", "name": ""}
 
 
-def resolve_evaluation(request: EvaluationRequest, catalogue: Catalogue, judge: str) -> Evaluation:
-    """Decide everything that was left open; `judge` gives the CLIP scores.
+def resolve_evaluation(request: EvaluationRequest, catalogue: Catalogue, judge: str, second: str = "") -> Evaluation:
+    """Decide everything that was left open; `judge` gives the CLIP scores, and `second` is asked, too.
 
     Raises:
         InvalidRequest: values that do not fit each other or their checkpoint, two systems that are the same, too many
@@ -38,6 +38,8 @@ def resolve_evaluation(request: EvaluationRequest, catalogue: Catalogue, judge: 
     baseline = request.baseline or names[0]
     if baseline not in names:
         raise InvalidRequest(f"There is no system called {baseline!r}.", f"There are: {', '.join(names)}.", "baseline")
+    if second and second == judge:
+        raise InvalidRequest(f"{judge} is both judges.", "Choose another one as the second, or none.", "second_judge")
     prompts = _prompts(request, systems, catalogue)
     count = len(systems) * len(prompts) * request.num_images
     if count > MAX_PICTURES:
@@ -56,6 +58,7 @@ def resolve_evaluation(request: EvaluationRequest, catalogue: Catalogue, judge: 
         clip_margin=request.clip_margin,
         right_margin=request.right_margin,
         judge=judge,
+        second_judge=second if judge else "",
         axes=request.axes,
     )
 

@@ -5,7 +5,7 @@ Colours are the variables `--good`, `--bad`, `--quiet`, `--line`, `--accent-text
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from studio.evaluation_plots import WORD_CLASS, interval_svg, scrolled
 from studio.evaluation_scores import (
@@ -14,11 +14,13 @@ from studio.evaluation_scores import (
     Analysis,
     MeasureId,
     SystemScore,
+    agreement,
     disagreement,
     headline,
     p_words,
 )
 from studio.paired import Paired
+from studio.statistics import Estimate
 
 
 def verdict_html(analysis: Analysis) -> str:
@@ -28,6 +30,7 @@ def verdict_html(analysis: Analysis) -> str:
     lines = [f'<p class="verdict-line">{html.escape(headline(analysis))}</p>']
     if words := disagreement(analysis):
         lines.append(f'<p class="field-warning">{html.escape(words)}</p>')
+    lines += [f'<p class="note">{html.escape(words)}</p>'] if (words := agreement(analysis)) else []
     lines += [f'<p class="note quiet">{html.escape(words)}</p>' for words in _advice(analysis)]
     return "".join(lines)
 
@@ -41,7 +44,10 @@ def table_html(analysis: Analysis) -> str:
     for measure in measures:
         heads += [f"{WORDS[measure].title}: difference"] if analysis.evaluation.others else []
     heads += [WORDS[measure].title for measure in measures] + ["Seconds a picture", "Pictures"]
-    scales: dict[MeasureId, float] = {measure: _scale(analysis, measure) for measure in measures}
+    scales: dict[MeasureId, float] = {
+        measure: scale_of([each.against[measure] for each in analysis.systems if measure in each.against])
+        for measure in measures
+    }
     lines = [_line(each, analysis, measures, scales) for each in analysis.systems]
     shown = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in heads)
     table = f'<table class="figures"><thead><tr>{shown}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
@@ -55,32 +61,40 @@ def _line(score: SystemScore, analysis: Analysis, measures: Sequence[MeasureId],
     cells = [f'<td><span class="word {WORD_CLASS.get(word, "")}">{html.escape(word) or "–"}</span></td>']
     for measure in measures if analysis.evaluation.others else ():
         paired = score.against.get(measure)
-        cells.append(f"<td>{_difference(paired, measure, scales[measure])}</td>")
+        cells.append(f"<td>{difference_html(paired, WORDS[measure].gain, scales[measure])}</td>")
     for measure in measures:
         estimate = score.means.get(measure)
-        cells.append(f"<td>{html.escape(estimate.words(WORDS[measure].form)) if estimate else '–'}</td>")
+        cells.append(f"<td>{_mean_html(estimate, measure)}</td>")
     failed = f", {score.failed} failed" if score.failed else ""
     cells.append(f"<td>{f'{score.seconds.median:.2f}' if score.seconds else '–'}</td><td>{score.n}{failed}</td>")
     return f'<tr><th scope="row">{html.escape(score.system.name)}</th>{"".join(cells)}</tr>'
 
 
-def _difference(paired: Paired | None, measure: MeasureId, scale: float) -> str:
+def _mean_html(estimate: Estimate | None, measure: MeasureId) -> str:
+    """A mean; of CLIP scores also as others write them, who leave the cosine as it is or multiply it by 2.5 (Hessel et
+    al., 2021)."""
+    if estimate is None:
+        return "–"
+    words = html.escape(estimate.words(WORDS[measure].form))
+    if measure == "right":
+        return words
+    cosine = estimate.value / 100
+    return f"{words}<br><small>cosine {cosine:.4f}, × 2.5: {2.5 * max(0.0, cosine):.3f}</small>"
+
+
+def difference_html(paired: Paired | None, gain: Callable[[float], str], scale: float) -> str:
+    """A difference in words and as a plot whose ends stand for `scale`, with how sure it is; "–" for none."""
     if paired is None:
         return "–"
-    words = paired.difference.words(WORDS[measure].gain)
+    words = paired.difference.words(gain)
     wins = f"ahead in {paired.win_rate.value:.0%}"
-    return f"{html.escape(words)}{interval_svg(paired, scale)}<small>{p_words(paired.adjusted)}, {wins}</small>"
+    shown = f'<span class="number">{html.escape(words)}</span>{interval_svg(paired, scale)}'
+    return f"{shown}<small>{p_words(paired.adjusted)}, {wins}</small>"
 
 
-def _scale(analysis: Analysis, measure: MeasureId) -> float:
-    """What the end of an interval's plot stands for."""
-    ends = [
-        abs(end)
-        for each in analysis.systems
-        if measure in each.against
-        for end in (each.against[measure].difference.low, each.against[measure].difference.high)
-        if end is not None
-    ]
+def scale_of(shown: Iterable[Paired]) -> float:
+    """What the end of an interval's plot stands for, where these are shown together."""
+    ends = [abs(end) for each in shown for end in (each.difference.low, each.difference.high) if end is not None]
     return max([*ends, 1e-9]) * 1.08
 
 
@@ -135,4 +149,5 @@ def _note(analysis: Analysis) -> str:
         words += f" CLIP score: cosine × 100, by {analysis.judge}, the prompt as it is written."
         cut = sum(each.truncated for each in analysis.systems)
         words += f" It read only the beginning of the prompts of {cut} pictures." if cut else ""
+    words += f" Second judge: {analysis.second_judge}." if analysis.second_judge else ""
     return words

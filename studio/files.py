@@ -38,7 +38,20 @@ def atomic_write(path: Path, data: bytes) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in, so that they outlive a power cut with what is written there.
+
+    Raises:
+        StorageFailed: it cannot be made.
+    """
+    with storage_errors(folder):
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in reversed(missing):
+            sync_folder(made.parent)
 
 
 def sweep_partials(folder: Path, older_than_s: float = 3600) -> int:
@@ -79,7 +92,7 @@ def _write_and_sync(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the new name itself survive a power cut."""
     if os.name != "posix":  # Windows cannot open a folder
         return

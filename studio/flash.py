@@ -1,5 +1,6 @@
 """Few steps beside many: draws a comparison, picture by picture, and says what each way of drawing takes and gives."""
 
+from dataclasses import replace
 from typing import Any
 
 from studio.comparison import Figures, figures
@@ -15,6 +16,7 @@ from studio.jobs import JobRunner
 from studio.recent import Recent
 from studio.scoring import ScoringService
 from studio.step_reporter import StepReporter
+from studio.tables import Once
 
 KIND = "flash"
 WARM_UP_STEPS = 2
@@ -41,16 +43,18 @@ class FlashService:
         self._figures = Recent[tuple[Figures, ...]]()
         runner.register(KIND, self.run)
 
-    def submit(self, request: FlashRequest, visitor: str = "local") -> Job:
-        """Decide what is open and put the job in line.
+    def submit(self, request: FlashRequest, visitor: str = "local", *, once_key: str = "") -> Job:
+        """Decide what is open and put the job in line. A request that comes again with the same `once_key` is the job
+        that it was before.
 
         Raises:
             InvalidRequest: values that do not fit each other or the checkpoint, which may have no accelerator.
             QueueFull: too much is waiting.
         """
-        return self.submit_resolved(resolve_flash(request, self._catalogue), visitor)
+        comparison = resolve_flash(request, self._catalogue)
+        return self.submit_resolved(comparison, visitor, Once.of(once_key, request))
 
-    def submit_resolved(self, comparison: Comparison, visitor: str = "local") -> Job:
+    def submit_resolved(self, comparison: Comparison, visitor: str = "local", once: Once | None = None) -> Job:
         """Put in line what is decided already.
 
         Raises:
@@ -58,13 +62,15 @@ class FlashService:
             QueueFull: too much is waiting.
         """
         for prompt in comparison.prompts:
-            self._generation.check(comparison.columns[0].recipe.model_copy(update={"prompt": prompt}))
-        return self._runner.submit(KIND, comparison.model_dump(mode="json"), visitor)
+            recipe = comparison.columns[0].recipe.model_copy(update={"prompt": prompt})
+            self._generation.check(recipe, may_leave_open=True)
+        return self._runner.submit(KIND, comparison.model_dump(mode="json"), visitor, once)
 
     def run(self, job: Job) -> dict[str, Any]:
         """Draw every picture of `job` that is not recorded yet; the job handler."""
         comparison = comparison_of(job)
-        cells, checkpoint = comparison.cells(), self._checkpoint(comparison)
+        cells = tuple(replace(cell, recipe=self._generation.decided(cell.recipe)) for cell in comparison.cells())
+        checkpoint = self._checkpoint(comparison)
         done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
         left = [cell for cell in cells if cell.index not in done]
         reporter = StepReporter(job, len(cells), len(done), [cell.column.evaluations for cell in cells])

@@ -12,11 +12,12 @@ from typing import Any
 
 from PIL import Image
 
+from studio.c2pa_signing import C2paSigner
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
-from studio.files import atomic_write, storage_errors, sweep_partials
+from studio.files import atomic_write, make_folder, storage_errors, sweep_partials
 from studio.ledger import Ledger
 from studio.metadata import embed, pixels_sha256, read_record
 
@@ -41,7 +42,8 @@ class NewImage:
 class Gallery:
     """The pictures under `root`."""
 
-    def __init__(self, root: Path, ledger: Ledger, catalogue: Catalogue) -> None:
+    def __init__(self, root: Path, ledger: Ledger, catalogue: Catalogue, signer: C2paSigner | None = None) -> None:
+        self._signer = signer
         self._root = root
         self._ledger = ledger
         self._catalogue = catalogue
@@ -58,13 +60,18 @@ class Gallery:
                 return existing
         record = self._named(image, new)
         path = self.path(record)
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, embed(image, record, self._catalogue))
+        make_folder(path.parent)
+        atomic_write(path, self.signed(embed(image, record, self._catalogue), "PNG", record))
         stored = self._ledger.add_image(record)
         if stored.id != record.id:  # another thread was faster
             path.unlink(missing_ok=True)
         return stored
+
+    def signed(self, content: bytes, file_format: str, record: ImageRecord) -> bytes:
+        """A file (PNG, JPEG or WEBP) of a picture with its C2PA manifest, where a certificate is set; else as it is."""
+        if self._signer is None:
+            return content
+        return self._signer.signed(content, file_format, is_composite=bool(record.recipe.init_image))
 
     def of_job(self, job_id: str) -> list[ImageRecord]:
         """The pictures that a job made and nobody has deleted, in order."""

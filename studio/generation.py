@@ -2,16 +2,19 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engines.base import Engine, EngineState, OnFetch, Picture, Step, unheard
+from engines.base import CHECKED, Engine, EngineState, OnFetch, Picture, Step, unheard
 from engines.identity import agree, conditions, described_at, find_place, foreseen, weights_sha256, weights_stamp
 from studio import __version__
 from studio.additions import Additions
+from studio.blocked_terms import BlockedTerms
+from studio.coalescing import Coalescing, Undone
 from studio.domain.catalogue import Catalogue, Checkpoint
+from studio.domain.choices import refuse_open
 from studio.domain.errors import JobCancelled
 from studio.domain.events import Drawing, ImageReady
 from studio.domain.images import ImageRecord
@@ -23,13 +26,28 @@ from studio.jobs import JobRunner
 from studio.ledger import Ledger
 from studio.settings import PROJECT_ROOT, Settings
 from studio.step_reporter import StepReporter
+from studio.tables import Once
+from studio.watermark import VERSION, marked
+from studio.wildcards import Wildcards
 
 logger = logging.getLogger(__name__)
 
 KIND = "generate"
 _AGAIN = "again"
 """In a job's payload, beside the recipe: draw what was made before once more."""
-_UNSAID = {"studio": "0.1.0", "adapters": "", "accelerator": ""}
+LICENCES = "licences"
+"""In a picture's environment: those of the weights that drew it, as they were stated then. They decide no pixel."""
+WATERMARK = "watermark"
+"""In a picture's environment: the version of the mark in its pixels."""
+_UNSAID = {
+    "studio": "0.1.0",
+    "adapters": "",
+    "accelerator": "",
+    "control": "",
+    "batch": "",
+    WATERMARK: "",
+    **dict.fromkeys(CHECKED, ""),
+}
 """What holds for pictures whose environment does not say it."""
 
 
@@ -81,12 +99,21 @@ class EarlierPictures:
         alike = self._gallery.alike(recipe, prompts, visitor)
         if not alike:
             return None
-        now = conditions(checkpoint, self._state(checkpoint))
-        now |= {"studio": __version__, **self._additions.told(recipe)}
+        now = conditions(checkpoint, self._state(checkpoint)) | self.told(recipe)
+        if self._settings.batching != "fast":
+            now |= {"batch": ""}
+        if self._settings.safety_dir is not None:  # else one that has passed a check may be shown as well
+            now |= CHECKED
         alike = [record for record in alike if agree(_UNSAID | record.environment, now)]
         place = find_place(checkpoint, PROJECT_ROOT, self._settings.models_dir)
         alike = self._of_weights(place, alike) if alike and place else []
         return next(filter(self._gallery.is_whole, alike), None)
+
+    def told(self, recipe: ResolvedRequest) -> dict[str, str]:
+        """What the environment of a picture that is made now tells beside what the engine does; "" for what there is
+        none of. Raises as `find`."""
+        mark = str(VERSION) if self._settings.has_watermark else ""
+        return {"studio": __version__, WATERMARK: mark, **self._additions.told(recipe)}
 
     def _state(self, checkpoint: Checkpoint) -> EngineState:
         known = self._engine.state() or foreseen(checkpoint, self._settings.device, self._settings.dtype)
@@ -127,55 +154,113 @@ class GenerationService:
         engine: EngineHolder,
         additions: Additions,
         earlier: EarlierPictures,
+        wildcards: Wildcards,
+        settings: Settings,
     ) -> None:
+        self.sources = additions.sources
         self._catalogue = catalogue
         self._additions = additions
         self._earlier = earlier
+        self._wildcards = wildcards
+        self._settings = settings
+        self._blocked = BlockedTerms(settings.blocked)
         self._runner = runner
         self._gallery = gallery
         self._engine = engine
+        self._together = Coalescing(runner, additions, self)
         runner.register(KIND, self.run)
 
-    def submit(self, request: GenerationRequest, visitor: str = "local", *, again: bool = False) -> Job:
+    def submit(
+        self, request: GenerationRequest, visitor: str = "local", *, again: bool = False, once_key: str = ""
+    ) -> Job:
         """Decide what is open, the seed included, and put the job in line. With `again`, pictures that `visitor` has
-        already are drawn once more.
+        already are drawn once more. What it starts from is fitted to the size that is drawn. A request that comes again
+        with the same `once_key` is the job that it was before.
 
         Raises:
             InvalidRequest: values, or adapters that the prompt names, that do not fit each other or the checkpoint.
-            QueueFull: too much is waiting.
+            NotFound: what it starts from is not kept here.
+            QueueFull, RateLimited: too much is waiting.
         """
-        resolved = self._catalogue.resolve(request)
-        self.check(resolved)
-        return self._runner.submit(KIND, {**resolved.model_dump(mode="json"), _AGAIN: again}, visitor)
+        resolved = self._catalogue.resolve(self.prepared(request, visitor))
+        resolved = self._additions.controls.prepared(resolved, visitor)
+        self.check(resolved, may_leave_open=True)
+        return self._runner.submit(
+            KIND, {**resolved.model_dump(mode="json"), _AGAIN: again}, visitor, Once.of(once_key, request)
+        )
 
-    def check(self, recipe: ResolvedRequest) -> None:
-        """Refuse a recipe whose prompt names adapters that are not there, or do not fit the checkpoint.
+    def prepared(self, request: GenerationRequest, visitor: str) -> GenerationRequest:
+        """See `Sources.prepared`; the same request where it starts from no picture."""
+        if not request.init_image:
+            return request
+        return self.sources.prepared(request, self._catalogue.checkpoint_of(request), visitor)
+
+    def check(self, recipe: ResolvedRequest, *, may_leave_open: bool = False) -> None:
+        """Refuse a recipe whose prompt names adapters that are not there or do not fit the checkpoint, or leaves open
+        what it may not, or draws from a list that is not there, or has a word that the host does not have drawn.
 
         Raises:
-            InvalidRequest: naming the adapter and the reason.
+            InvalidRequest: naming the adapter and the reason, or the list, but not the word.
         """
+        self.check_words(recipe.prompt, recipe.typed_prompt, recipe.original_prompt)
+        if not may_leave_open:
+            refuse_open(recipe.prompt)
+        self._wildcards.check(recipe.prompt)
         self._additions.adapters.check(recipe.prompt, self._catalogue.checkpoint(recipe.checkpoint))
+
+    def check_words(self, *prompts: str) -> None:
+        """Raises InvalidRequest where one of `prompts` has a word that the host does not have drawn."""
+        self._blocked.check(*prompts)
 
     def run(self, job: Job) -> dict[str, Any]:
         """Make every picture of `job` that is not recorded yet, and was not made before; the job handler."""
-        payload = dict(job.payload)
-        is_again = payload.pop(_AGAIN, False)
-        request = ResolvedRequest.model_validate(payload)
-        done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
-        left = [index for index in range(request.num_images) if index not in done]
-        if not is_again:
-            left = [index for index in left if not self.reuse(job, request.single(index), index)]
-        reporter = StepReporter(job, request.num_images, request.num_images - len(left))
-        if left:
+        undone = self.undone(job)
+        if undone.left:
             job.emit(Drawing)
-        for index in left:
-            recipe = request.single(index)
-            picture = self.make(recipe, job.cancelled, reporter, reporter.fetching)
+            self._together.draw(undone, self._engine.get())
+        undone.reporter.together = 1
+        for index in tuple(undone.left):
+            recipe = self.single(undone.request, index)
+            picture = self.make(recipe, job.cancelled, undone.reporter, undone.reporter.fetching)
             if job.cancelled():
                 raise JobCancelled
             self.keep(job, recipe, index, picture)
-            reporter.image_done()
-        return {"num_images": request.num_images, "seconds": round(reporter.elapsed_s, 2)}
+            undone.reporter.image_done()
+        return self.summary(undone)
+
+    def undone(self, job: Job) -> Undone:
+        """What of `job` is still to be made: what is not recorded yet, and was not made before."""
+        request = self.recipe_of(job.payload)
+        done = {event.image_index for event in job.events(timeout=0, previews=False) if isinstance(event, ImageReady)}
+        left = [index for index in range(request.num_images) if index not in done]
+        if not job.payload.get(_AGAIN, False):
+            left = [index for index in left if not self.reuse(job, self.single(request, index), index)]
+        reporter = StepReporter(job, request.num_images, request.num_images - len(left))
+        return Undone(job=job, request=request, left=left, reporter=reporter)
+
+    def recipe_of(self, payload: Mapping[str, Any]) -> ResolvedRequest:
+        """What a job of this service with that payload is to make."""
+        return ResolvedRequest.model_validate({name: value for name, value in payload.items() if name != _AGAIN})
+
+    def summary(self, undone: Undone) -> dict[str, Any]:
+        """What is told of a job at its end."""
+        return {"num_images": undone.request.num_images, "seconds": round(undone.reporter.elapsed_s, 2)}
+
+    def single(self, request: ResolvedRequest, index: int) -> ResolvedRequest:
+        """The recipe of picture `index`, with its seed and what that chose of the prompt.
+
+        Raises:
+            InvalidRequest: a list that the prompt draws from is not there any more.
+        """
+        return self.decided(request.single(index))
+
+    def decided(self, recipe: ResolvedRequest) -> ResolvedRequest:
+        """The recipe of one picture with what its seed chose where the prompt leaves something open.
+
+        Raises:
+            InvalidRequest: a list that the prompt draws from is not there any more.
+        """
+        return self._wildcards.decided(recipe)
 
     def make(
         self,
@@ -184,19 +269,47 @@ class GenerationService:
         on_step: Callable[[Step], None],
         on_fetch: OnFetch = unheard,
     ) -> Picture:
-        """Make the picture of a `single` recipe without keeping it."""
+        """Make the picture of a `single` recipe without keeping it. Its words are looked at once more, since chance may
+        have put them together.
+
+        Where the settings want it, it has the invisible mark from here on, whatever it is made for: what a person sees,
+        what is compared and what is judged are the same pixels, for all systems alike, and its environment says so. At
+        40 dB or more the mark is below what judges and the checker tell apart; likeness between two pictures counts it
+        as it counts any other difference. A part that a mask keeps is then kept but for the mark.
+
+        Raises:
+            InvalidRequest: it has a word that the host does not have drawn.
+        """
+        self.check_words(recipe.prompt)
         added = self._additions.of(recipe, cancelled, on_fetch)
-        told = {"studio": __version__, **self._additions.told(recipe)}
         picture = self._engine.get().generate(
             recipe,
             self.prompts(recipe),
             added.adapters,
             timesteps=added.timesteps,
+            start=added.start,
             cancelled=cancelled,
             on_step=on_step,
             on_fetch=on_fetch,
         )
-        return replace(picture, environment=picture.environment | {name: text for name, text in told.items() if text})
+        return self.finished(picture, recipe)
+
+    def finished(self, picture: Picture, recipe: ResolvedRequest) -> Picture:
+        """`picture` as it is kept: with the mark, where it has one, and with what its environment tells of the studio
+        and of what the recipe adds."""
+        told = {**self._earlier.told(recipe), LICENCES: self.licences(recipe)}
+        image = marked(picture.image) if self._settings.has_watermark else picture.image
+        environment = picture.environment | {name: text for name, text in told.items() if text}
+        return replace(picture, image=image, environment=environment)
+
+    def licences(self, recipe: ResolvedRequest) -> str:
+        """Under which licences the checkpoint, accelerator and adapters of a recipe are, in one line."""
+        stated = {recipe.checkpoint: self._catalogue.checkpoint(recipe.checkpoint).licence}
+        accelerator = self._catalogue.accelerator(recipe.accelerator)
+        if accelerator is not None:
+            stated[accelerator.id] = accelerator.licence
+        stated |= self._additions.adapters.licences(recipe.prompt)
+        return "; ".join(f"{name}: {licence or 'no licence stated'}" for name, licence in stated.items())
 
     def keep(self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture) -> ImageRecord:
         """Put a picture into the gallery as the one of `index` of `job`, and tell of it.

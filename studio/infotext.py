@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from studio import __version__
+from studio.beginning_text import beginning_found, beginning_told
 from studio.domain.catalogue import Catalogue, SchedulerRow
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
@@ -40,6 +41,7 @@ _FIELD_OF_KEY = {
     "Seed": "seed",
     "Size-1": "width",
     "Size-2": "height",
+    "Clip skip": "clip_skip",
 }
 
 
@@ -57,11 +59,15 @@ def infotext(record: ImageRecord, catalogue: Catalogue) -> str:
         "Size": f"{recipe.width}x{recipe.height}",
         "Model hash": record.environment.get("checkpoint_sha256", "")[:10],
         "Model": recipe.checkpoint,
+        "Clip skip": str(recipe.clip_skip) if recipe.clip_skip > 1 else "",
+        **beginning_told(recipe),
         "RNG": "CPU",
         "Lora hashes": record.environment.get("adapters", ""),
         "Accelerator": "" if recipe.accelerator == NO_ACCELERATOR else recipe.accelerator,
         "VAE Decoder": TINY_DECODER if recipe.decoder == "tiny" else "",
         "Decoder": "half" if recipe.decoder == "half" else "",  # A1111 has no word for it
+        "Template": recipe.typed_prompt,  # as the extension for dynamic prompts calls it
+        "Original prompt": recipe.original_prompt,
         "Version": SOFTWARE,
     }
     prompt = " ".join([record.prompt_as_run, *(use.tag for use in adapters_named(recipe.prompt))])
@@ -109,9 +115,13 @@ def request_from_infotext(text: str, catalogue: Catalogue) -> FoundSettings:
     named = found.get("Accelerator")
     values["accelerator"] = named if named in [row.id for row in catalogue.accelerators] else None
     is_half, is_tiny = found.get("Decoder") == "half", found.get("VAE Decoder") == TINY_DECODER
+    values["typed_prompt"], values["original_prompt"] = found.get("Template", ""), found.get("Original prompt", "")
     values["decoder"] = "tiny" if is_tiny else "half" if is_half else "full"
+    beginning, unread = beginning_found(found)
+    values |= beginning
     unknown = {"scheduler": found.get("Sampler"), "checkpoint": found.get("Model"), "accelerator": named}
     left_out = [f"{label(field).lower()} {said}" for field, said in unknown.items() if said and not values[field]]
+    left_out += unread
     try:
         return FoundSettings(request=GenerationRequest.model_validate(values), left_out=tuple(left_out))
     except ValidationError as error:

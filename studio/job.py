@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from studio.domain.errors import JobCancelled, StudioError
@@ -74,6 +75,23 @@ class Job:
         stops: the job goes on at its next start. Without `previews` the engine does not decode them for this reader.
         """
         return self._stream.read(after, timeout, previews)
+
+    def present(self, after: int = -1) -> list[Event]:
+        """The events with an index above `after` that are there now. Asks nobody: see `refresh`."""
+        return self._stream.present(after)
+
+    def watched(self) -> AbstractContextManager[None]:
+        """While it is entered, previews are made for whoever looks at `present`."""
+        return self._stream.watched()
+
+    def refresh(self) -> None:
+        """Learn what another process did to this job."""
+        self._tell_news()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the studio stops; the job goes on at its next start."""
+        return self._stopping.is_set()
 
     def wait(self, timeout: float | None = None) -> Event:
         """The terminal event.

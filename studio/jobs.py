@@ -4,19 +4,20 @@ import contextlib
 import gc
 import json
 import logging
-import secrets
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from studio.domain.errors import JobCancelled, NotFound, OutOfMemory, QueueFull, StudioError
-from studio.domain.events import Queued, Started
+from studio.domain.events import Started
 from studio.job import Job
 from studio.ledger import Ledger
+from studio.limits import NO_LIMITS, Limits
 from studio.processes import runner_id
-from studio.tables import JobRow, JobState
+from studio.tables import JobRow, JobState, Once
+from studio.unexpected import unexpected
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +42,19 @@ class _Outcome:
 
 
 class JobRunner:
-    """Takes the jobs of one queue, oldest first, and runs them one at a time.
+    """Takes the jobs of one queue, each visitor's in turn, and runs them one at a time. `max_queued` of them may wait,
+    and one visitor asks for no more than the `limits` say.
 
     Without `start` it is a view of the queue: jobs can be submitted, watched and cancelled from any process.
     """
 
-    def __init__(self, ledger: Ledger, queue: str = "studio", max_queued: int = 100) -> None:
+    def __init__(
+        self, ledger: Ledger, queue: str = "studio", max_queued: int = 100, limits: Limits = NO_LIMITS
+    ) -> None:
         self._ledger = ledger
         self._queue = queue
         self._max_queued = max_queued
+        self._limits = limits
         self._runner_id = runner_id()
         self._handlers: dict[str, Handler] = {}
         self._jobs: dict[str, Job] = {}
@@ -58,13 +63,18 @@ class JobRunner:
         self._stopping = threading.Event()
         self._worker: threading.Thread | None = None
 
+    @property
+    def is_working(self) -> bool:
+        """Whether somebody takes jobs here: it was started, and has not ended since."""
+        return self._worker is not None and self._worker.is_alive()
+
     def register(self, kind: str, handler: Handler) -> None:
         """Say who does jobs of `kind`."""
         self._handlers[kind] = handler
 
     def start(self) -> None:
         """Put jobs that a dead process left back in line, and begin to work."""
-        if self._worker is not None and self._worker.is_alive():
+        if self.is_working:
             raise RuntimeError("this runner works already")
         for job_id in self._ledger.requeue_orphans(self._queue):
             logger.info("job %s: waits again after a restart", job_id)
@@ -84,22 +94,64 @@ class JobRunner:
             for job in self._jobs.values():
                 job.wake()
 
-    def submit(self, kind: str, payload: dict[str, Any], visitor: str = "local") -> Job:
-        """Put a job in line.
+    def submit(self, kind: str, payload: dict[str, Any], visitor: str = "local", once: Once | None = None) -> Job:
+        """Put a job in line. What `visitor` asked for under the key of `once` before is that job.
 
         Raises:
             QueueFull: as many wait as may.
+            RateLimited: this visitor has asked for more than the limits allow.
+            InvalidRequest: the key of `once` stands for something else.
         """
+        if once and (earlier := self._ledger.asked_once(visitor, once)):
+            return self.job(earlier.id)
         with self._lock:  # the worker must not meet the job before its Queued event
-            waiting = self._ledger.waiting(self._queue)
-            if waiting >= self._max_queued:
-                raise QueueFull(f"{waiting} jobs are waiting already.", "Wait until some are done, or cancel some.")
-            row = self._ledger.add_job(kind, payload, visitor, self._queue)
-            job = self._keep(row)
-            job.emit(Queued, ahead=self._ledger.jobs_ahead(row.id))
+            self._check_room(visitor)
+            row = self._ledger.add_job(kind, payload, visitor, self._queue, once=once)
+            job = self._jobs.get(row.id) or self._keep(row)
+            job.tell(row)
         logger.info("job %s: %s waits", job.id, kind)
         self._news.set()
         return job
+
+    def wait_s(self, job: Job) -> float | None:
+        """About how long until `job` begins, by how long others took, in seconds; None where nobody knows yet."""
+        usual = self._ledger.usual_job_s(self._queue)
+        return None if usual is None else usual * self.jobs_ahead(job)
+
+    @contextlib.contextmanager
+    def taking_along(self, job: Job, is_wanted: Callable[[JobRow], bool], most: int) -> Generator[list[Job]]:
+        """Waiting jobs of the kind of `job`, `most` of them, which its handler does with it. Inside, `finish` and
+        `settle_cancelled` end them; those that did not end go back to their place in line."""
+        rows = self._ledger.claim_along(self._queue, self._runner_id, job.kind, is_wanted, most) if most > 0 else []
+        with self._lock:
+            riders = [self._jobs.get(row.id) or self._keep(row) for row in rows]
+        for rider in riders:
+            rider.emit(Started)
+        try:
+            yield riders
+        finally:
+            for rider in riders:
+                if not rider.is_over:
+                    self._ledger.release_job(rider.id)
+
+    def finish(self, job: Job, summary: dict[str, Any]) -> None:
+        """End a job that was taken along."""
+        job.end(self._ledger.finish_job(job.id, "done", summary=summary))
+
+    def settle_cancelled(self, job: Job) -> None:
+        """End a running job whose owner has cancelled it, without waiting for its handler."""
+        if not job.is_over and not self._is_interrupted(job):
+            job.end(self._ledger.finish_job(job.id, "cancelled"))
+
+    def _check_room(self, visitor: str) -> None:
+        waiting = self._ledger.waiting(self._queue)
+        if waiting >= self._max_queued:
+            raise QueueFull(f"{waiting} jobs are waiting already.", "Wait until some are done, or cancel some.")
+        self._limits.check(self._ledger, self._queue, visitor)
+
+    def record(self, kind: str, payload: dict[str, Any], visitor: str, summary: dict[str, Any]) -> JobRow:
+        """Write down what was done elsewhere as a job that is over, and never was in line."""
+        return self._ledger.add_job(kind, payload, visitor, self._queue, summary)
 
     def job(self, job_id: str) -> Job:
         """The job of that id, with all its events: live, or told from the ledger.
@@ -122,8 +174,8 @@ class JobRunner:
         """What the ledger has of a job, without its events. Raises NotFound."""
         return self._ledger.job(job_id)
 
-    def active(self, visitor: str) -> list[Job]:
-        """What `visitor` has waiting or running, oldest first."""
+    def active(self, visitor: str | None) -> list[Job]:
+        """What `visitor`, or with None anybody, has waiting or running, oldest first."""
         return [self.job(row.id) for row in self._ledger.active_jobs(visitor)]
 
     def jobs_ahead(self, job: Job) -> int:
@@ -202,9 +254,8 @@ def _failure(job_id: str, error: BaseException) -> _Outcome:
     if isinstance(error, StudioError):
         logger.warning("job %s: %s: %s", job_id, type(error).__name__, error)
         return _Outcome(state="failed", message=error.message, hint=error.hint)
-    error_id = secrets.token_hex(4)
-    logger.error("job %s: unexpected error (id %s)", job_id, error_id, exc_info=error)
-    return _Outcome(state="failed", message=f"Unexpected error (id {error_id}).", hint="The log has the details.")
+    told = unexpected(error, f"job {job_id}")
+    return _Outcome(state="failed", message=told.message, hint=told.hint)
 
 
 def _let_go(error: BaseException | None) -> None:

@@ -43,9 +43,10 @@ class JudgeExams:
 
         Raises:
             NotFound, CorruptModel: there is no such judge, or it cannot be used.
+            DownloadFailed: it is not here, and cannot be fetched.
             StorageFailed: it cannot be kept.
         """
-        exam = self._engine.get().examine(self._scoring.folder_of(name))
+        exam = self._engine.get().examine(self._scoring.ready(name))
         self._kept.mkdir(parents=True, exist_ok=True)
         atomic_write(self._kept / f"{name}.json", json.dumps(asdict(exam)).encode())
         return exam

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
+from studio.exif import comment_of
 from studio.infotext import SOFTWARE, FoundSettings, infotext, request_from_infotext
 from studio.provenance import XMP_KEY, xmp_packet
 
@@ -29,8 +31,6 @@ MAX_PIXELS = 50_000_000
 STUDIO_KEY = "studio"
 PARAMETERS_KEY = "parameters"
 
-_EXIF_IFD = 0x8769
-_USER_COMMENT = 0x9286
 _NOT_IN_FILE = {"path", "is_starred"}
 """Facts about the gallery rather than about the picture."""
 
@@ -48,7 +48,7 @@ def embed(image: Image.Image, record: ImageRecord, catalogue: Catalogue) -> byte
     info = PngInfo()
     info.add_text(PARAMETERS_KEY, infotext(record, catalogue))
     info.add_text(STUDIO_KEY, json.dumps(chunk))
-    info.add_itxt(XMP_KEY, xmp_packet(SOFTWARE))
+    info.add_itxt(XMP_KEY, xmp_packet(SOFTWARE, is_composite=bool(record.recipe.init_image)))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
@@ -92,6 +92,39 @@ def read_settings(source: str | Path | BinaryIO, catalogue: Catalogue) -> FoundS
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A picture (RGB), and what its file tells of it: `chunk` is ours, {} without one."""
+
+    image: Image.Image
+    file_format: str
+    infotext: str
+    xmp: str
+    chunk: dict[str, Any]
+
+
+def read_told(content: bytes) -> Told:
+    """What a PNG, JPEG or WebP file of anybody tells.
+
+    Raises:
+        InvalidRequest: it is none of these, is damaged or too large.
+    """
+    with _open(io.BytesIO(content)) as image:
+        try:
+            pixels = image.convert("RGB")
+            texts = _texts(image)
+            xmp: Any = image.info.get(XMP_KEY) or image.info.get("xmp") or ""
+        except Exception as error:  # as in read_record
+            raise _not_a_picture() from error
+        return Told(
+            image=pixels,
+            file_format=image.format or "",
+            infotext=texts[PARAMETERS_KEY].strip(),
+            xmp=xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp),
+            chunk=_chunk(texts),
+        )
+
+
 def _open(source: str | Path | BinaryIO) -> Image.Image:
     """Open a picture without decoding it."""
     try:
@@ -113,31 +146,20 @@ def _texts(image: Image.Image) -> dict[str, str]:
     info: Mapping[Any, Any] = image.info
     texts = {key: str(info[key]) for key in (STUDIO_KEY, PARAMETERS_KEY) if isinstance(info.get(key), str)}
     if PARAMETERS_KEY not in texts:
-        texts[PARAMETERS_KEY] = _user_comment(image)
+        texts[PARAMETERS_KEY] = comment_of(image)
     return texts
 
 
 def _studio_chunk(texts: Mapping[str, str]) -> dict[str, Any]:
     """Our JSON without the program's version; {} where there is none."""
+    return {key: value for key, value in _chunk(texts).items() if key != "version"}
+
+
+def _chunk(texts: Mapping[str, str]) -> dict[str, Any]:
     try:
-        chunk = _Chunk.validate_json(texts.get(STUDIO_KEY, ""))
+        return _Chunk.validate_json(texts.get(STUDIO_KEY, ""))
     except ValidationError:
         return {}
-    return {key: value for key, value in chunk.items() if key != "version"}
-
-
-def _user_comment(image: Image.Image) -> str:
-    comment: Any = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
-    return comment if isinstance(comment, str) else _decode_user_comment(bytes(comment))
-
-
-def _decode_user_comment(comment: bytes) -> str:
-    """The text of an Exif UserComment. The standard leaves the byte order of "UNICODE" open, and programs differ."""
-    code, body = comment[:8], comment[8:]
-    if not code.startswith(b"UNICODE"):
-        return (body if code in (b"ASCII\0\0\0", bytes(8)) else comment).decode("utf-8", "replace")
-    readings = [body.decode(encoding, "replace") for encoding in ("utf-16-be", "utf-16-le")]
-    return next((text for text in readings if "Steps: " in text), readings[0])
 
 
 def _not_a_picture() -> InvalidRequest:

@@ -1,9 +1,13 @@
 """Probes: which share of the pictures of one prompt shows each value of an attribute, and how sure that is."""
 
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from PIL import Image
@@ -15,23 +19,27 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.cells import CellResult
 from studio.domain.errors import CorruptModel, InvalidRequest, JobCancelled, NotFound
 from studio.domain.probe import ATTRIBUTE_SETS, Answer, Attribute, Checked, Probe, ProbeRequest
+from studio.domain.prompt_syntax import plain_words
 from studio.domain.request import GenerationRequest
-from studio.domain.scores import Score
-from studio.domain.tags import without_tags
 from studio.gallery import Gallery, opened
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
 from studio.json_lines import append_line, read_lines, replace_lines
 from studio.judge_remarks import judge_remark
+from studio.pace import usual_s
 from studio.probe_scores import ProbeResult, analyse
 from studio.recent import Recent
 from studio.result_folder import ResultFolder
+from studio.result_service import ResultService, ResultStanding, Sort
 from studio.scoring import ScoringService
+from studio.step_reporter import StepReporter
 
 KIND = "probe"
 _PROBE, _ANSWERS = "probe.json", "answers.jsonl"
 _SHARED = (set(ProbeRequest.model_fields) & set(GenerationRequest.model_fields)) - {"num_images"}
+_RECENT = 8
+"""Probes by which it is told how long judging takes."""
 _WORDS: Mapping[Checked, Iterable[str]] = {"colour": COLOURS, "shape": ALL_SHAPES, "background": BACKGROUNDS}
 
 
@@ -45,6 +53,14 @@ class ProbeFolder(ResultFolder[Probe]):
         """What is known of the pictures so far, by their index; a line that was cut short is left out."""
         return {answer.index: answer for answer in read_lines(self.path / _ANSWERS, Answer)}
 
+    @property
+    def size(self) -> int:
+        """How many bytes tell what is known of the pictures; 0 where nothing does."""
+        try:
+            return (self.path / _ANSWERS).stat().st_size
+        except OSError:
+            return 0
+
     def keep(self, answers: Iterable[Answer]) -> None:
         """Have the folder tell exactly these. Raises StorageFailed."""
         replace_lines(self.path / _ANSWERS, answers)
@@ -55,28 +71,27 @@ class ProbeFolder(ResultFolder[Probe]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeStanding:
-    """A probe as it stands: what was asked, which pictures are drawn and which judged, by index. `job` draws it, or did
-    so."""
-
-    folder: ProbeFolder
-    probe: Probe
-    results: Mapping[int, CellResult]
-    answers: Mapping[int, Answer]
-    job: Job
+class ProbeStanding(ResultStanding[Probe, ProbeFolder]):
+    """A probe as it stands: which pictures are drawn and which judged, by index."""
 
     @property
-    def id(self) -> str:
-        return self.folder.job_id
+    def probe(self) -> Probe:
+        """What was asked."""
+        return self.asked
+
+    @cached_property
+    def answers(self) -> Mapping[int, Answer]:
+        return {index: answer for index, answer in self.folder.answers().items() if answer.fits(self.probe)}
+
+    @cached_property
+    def results(self) -> Mapping[int, CellResult]:
+        _ = self.answers  # first, since each is written after its picture's line: never are more judged than drawn
+        return self.folder.results()
 
     @property
-    def begun_at(self) -> float:
-        """When it was asked for, in seconds since 1970."""
-        return self.folder.begun_at
-
-    @property
-    def is_running(self) -> bool:
-        return not self.job.is_over
+    def status(self) -> str:
+        """`running` (or still waiting), or how it ended: `finished`, `failed`, `cancelled`."""
+        return "running" if self.is_running else type(self.job.wait()).__name__.lower()
 
     @property
     def is_whole(self) -> bool:
@@ -85,7 +100,7 @@ class ProbeStanding:
         return len(self.results) >= self.probe.num_images and len(self.answers) >= len(drawn)
 
 
-class ProbeService:
+class ProbeService(ResultService[Probe, ProbeFolder, ProbeStanding]):
     """Submits probes and works on them. What their owner has of a picture already is not drawn again, nor judged again
     by the same judge: to go on with one that was stopped is to ask once more."""
 
@@ -99,13 +114,16 @@ class ProbeService:
         root: Path,
     ) -> None:
         self._catalogue = catalogue
-        self._runner = runner
+        sort = Sort(
+            kind=KIND, title="probe", where="Evaluate, Balance", asked=Probe, folder=ProbeFolder, standing=ProbeStanding
+        )
+        super().__init__(sort, runner, root)
         self._gallery = gallery
         self._generation = generation
         self._scoring = scoring
         self._drawer = CellDrawer(catalogue, gallery, generation, scoring)
-        self._root = root
         self._results = Recent[ProbeResult]()
+        self._judging = Recent[float]()
         runner.register(KIND, self.run)
 
     def resolve(self, request: ProbeRequest) -> Probe:
@@ -120,7 +138,7 @@ class ProbeService:
                 "attributes",
             )
         judge = self._judge_name(request, checkpoint)
-        text = without_tags(recipe.prompt)
+        text = plain_words(recipe.prompt)
         return Probe(
             recipe=recipe,
             attributes=tuple(_checked(each.filled(text), checkpoint) for each in attributes),
@@ -141,31 +159,7 @@ class ProbeService:
     def submit_resolved(self, probe: Probe, visitor: str = "local") -> ProbeStanding:
         """Put in line what is decided already, such as one that was stopped. Raises as `submit`."""
         self._generation.check(probe.recipe)
-        job = self._runner.submit(KIND, probe.model_dump(mode="json"), visitor)
-        folder = ProbeFolder(self._root / job.id)
-        folder.begin(probe)
-        return self._standing(folder, probe, job)
-
-    def standing(self, probe_id: str, visitor: str | None = None) -> ProbeStanding:
-        """A probe as it stands now.
-
-        Raises:
-            NotFound: there is none of that id, or it is not that of `visitor`.
-        """
-        job = self._runner.job(probe_id)
-        if job.kind != KIND or (visitor is not None and job.visitor != visitor):
-            raise NotFound("There is no such probe.", "Start one under Evaluate, Balance.")
-        return self._standing(ProbeFolder(self._root / job.id), Probe.model_validate(dict(job.payload)), job)
-
-    def of(self, visitor: str | None = None) -> list[ProbeStanding]:
-        """Those of `visitor`, or all, newest first."""
-        found: list[ProbeStanding] = []
-        for path in sorted(self._root.glob(f"*/{_PROBE}"), reverse=True):
-            try:
-                found.append(self.standing(path.parent.name, visitor))
-            except NotFound:
-                continue
-        return found
+        return self._begin(probe, visitor)
 
     def pictures(self, standing: ProbeStanding) -> dict[int, Path]:
         """The files of what is drawn, by index; without what was deleted since."""
@@ -174,30 +168,49 @@ class ProbeService:
 
     def result(self, standing: ProbeStanding) -> ProbeResult:
         """What it says so far. A page asks every other second."""
-        size = len(standing.results), len(standing.answers)
-        probe, results, answers = standing.probe, standing.results, standing.answers
+        probe, answers, results = standing.probe, standing.answers, standing.results
         size = len(results), len(answers)
         return self._results.get(standing.id, size, lambda: analyse(probe, results, answers, self._remark(probe)))
 
+    def remaining_s(self, probe: Probe) -> float | None:
+        """How long drawing and judging will take, by how long pictures like these took here; None where the model has
+        drawn nothing here yet."""
+        drawing = usual_s(self._gallery, probe.recipe)
+        return None if drawing is None else (drawing + self._usual_judging_s(probe)) * probe.num_images
+
+    def _usual_judging_s(self, probe: Probe) -> float:
+        """How long this judge took for a picture of the newest probe that it judged; 0 where there is none."""
+        for path in sorted(self._root.glob(f"*/{_ANSWERS}"), reverse=True)[:_RECENT]:
+            folder = ProbeFolder(path.parent)
+            took = self._judging.get(folder.job_id, folder.size, partial(_judging_s, folder, probe.judge))
+            if took:
+                return took
+        return 0.0
+
     def run(self, job: Job) -> dict[str, Any]:
-        """Draw every picture of `job` that no line tells of yet, then ask the judge of each; the job handler."""
+        """Draw every picture of `job` that no line tells of yet, and ask the judge of each as soon as it is there; the
+        job handler."""
+        begun = time.monotonic()
         probe = Probe.model_validate(dict(job.payload))
-        folder = ProbeFolder(self._root / job.id)
+        folder = self._folder(job.id)
         folder.begin(probe)
-        judge = self._scoring.folder_of(probe.judge)
-        judge_id = self._tried(judge, probe)
-        seconds = self._drawer.draw(job, probe.cells, folder, None)
-        results = folder.results().values()
-        known = self._known(job, probe, judge_id)
-        made = {each.index: each.image_id for each in results if each.image_id}
-        there = {index: known[image_id] for index, image_id in made.items() if image_id in known}
-        folder.keep(answer.model_copy(update={"index": index}) for index, answer in there.items())
-        for index in sorted(made.keys() - there.keys()):
+        judge = self._scoring.ready(probe.judge, job.cancelled, StepReporter(job).fetching)
+        known = self._known(job, probe, self._tried(judge, probe))
+
+        def ask(index: int, image_id: str) -> None:
+            earlier = known.get(image_id)
+            answer = earlier.at(index) if earlier else self._asked(probe, judge, index, image_id)
+            if answer is not None:
+                folder.add(answer)
+
+        made = {each.index: each.image_id for each in folder.results().values() if each.image_id}
+        folder.keep(known[image_id].at(index) for index, image_id in made.items() if image_id in known)
+        for index in sorted(index for index, image_id in made.items() if image_id not in known):
             if job.cancelled():
                 raise JobCancelled
-            if answer := self._asked(probe, judge, index, made[index]):
-                folder.add(answer)
-        return {"num_images": probe.num_images, "seconds": round(seconds, 2)}
+            ask(index, made[index])
+        self._drawer.draw(job, probe.cells, folder, None, lambda cell, record: ask(cell.index, record.id))
+        return {"num_images": probe.num_images, "seconds": round(time.monotonic() - begun, 2)}
 
     def _tried(self, judge: Path, probe: Probe) -> str:
         """The id of the judge, asked of an empty picture before hours go into pictures that it cannot judge.
@@ -208,10 +221,10 @@ class ProbeService:
         with tempfile.TemporaryDirectory() as folder:
             blank = Path(folder) / "blank.png"
             Image.new("RGB", (64, 64), "gray").save(blank)
-            score = self._scoring.score_file(judge, blank, probe.attributes[0].values[0].text)
-        if score is None:
+            scores = self._scoring.score_texts(judge, blank, probe.texts)
+        if not scores:
             raise _unusable(judge)
-        return score.judge
+        return scores[0].judge
 
     def _known(self, job: Job, probe: Probe, judge_id: str) -> dict[str, Answer]:
         """What this judge has said already of pictures of the owner of `job`, asked the same; by the picture's id."""
@@ -234,15 +247,17 @@ class ProbeService:
             pixels = opened(picture)
         except (NotFound, OSError):
             return None
-        cosines: dict[str, tuple[float, ...]] = {}
-        scores: list[Score] = []
-        for attribute in probe.attributes:
-            told = [self._scoring.score_file(judge, picture, value.text) for value in attribute.values]
-            known = [score for score in told if score is not None]
-            if len(known) < len(told):
-                raise _unusable(judge)
-            cosines[attribute.name] = tuple(round(score.cosine, 6) for score in known)
-            scores += known
+        begun = time.monotonic()
+        scores = self._scoring.score_texts(judge, picture, probe.texts)
+        if not scores:
+            if not picture.exists():
+                return None
+            raise _unusable(judge)
+        told = iter(scores)
+        cosines = {
+            each.name: tuple(round(score.cosine, 6) for score in islice(told, len(each.values)))
+            for each in probe.attributes
+        }
         looked_for = [each for each in probe.attributes if each.checked and self._is_pocket(probe)]
         sighting = see(pixels) if looked_for else None
         return Answer(
@@ -252,6 +267,7 @@ class ProbeService:
             cosines=cosines,
             seen={each.name: _seen(sighting, each.checked) for each in looked_for if sighting and each.checked},
             is_truncated=any(score.is_truncated for score in scores),
+            seconds=round(time.monotonic() - begun, 4),
         )
 
     def _is_pocket(self, probe: Probe) -> bool:
@@ -265,18 +281,20 @@ class ProbeService:
         """Raises InvalidRequest where there is no judge, or not the one that is asked for."""
         if request.judge:
             return self._scoring.asked_for(request.judge).name
-        judge = self._scoring.judge_of(checkpoint)
-        if judge is None:
+        judge = self._scoring.default_for(checkpoint)
+        if not judge:
             raise InvalidRequest(
                 f"There is no judge for pictures of {checkpoint.title}.",
                 "Put a folder of open_clip's into the judges folder; the README tells how.",
                 "judge",
             )
-        return judge.name
+        return judge
 
-    def _standing(self, folder: ProbeFolder, probe: Probe, job: Job) -> ProbeStanding:
-        answers = {index: answer for index, answer in folder.answers().items() if answer.fits(probe)}
-        return ProbeStanding(folder=folder, probe=probe, results=folder.results(), answers=answers, job=job)
+
+def _judging_s(folder: ProbeFolder, judge: str) -> float:
+    """How long a picture of the probe in a folder took to be judged; 0 where `judge` did not."""
+    took = [each.seconds for each in folder.answers().values() if each.seconds and each.judge.startswith(f"{judge} ")]
+    return median(took) if took else 0.0
 
 
 def _seen(sighting: Sighting, checked: Checked) -> str | None:

@@ -168,7 +168,7 @@ def _attribute(attribute: Attribute, probe: Probe, answers: Sequence[Answer]) ->
         agreement=share(sum(truth == said for truth, said in pairs), len(pairs)) if pairs else None,
         unclear=n - len(pairs) if is_looked_at else 0,
         confusions=tuple((truth, said, count) for (truth, said), count in wrong),
-        named=named_in(probe.prompt, attribute),
+        named=named_in(probe.words, attribute),
     )
 
 

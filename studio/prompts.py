@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from engines.pocket.grammar import backgrounds_named, unknown_words
 from studio.domain.catalogue import Catalogue, Checkpoint, Style
+from studio.domain.choices import every_word
+from studio.domain.prompt_syntax import plain_words
 from studio.domain.request import ResolvedRequest
-from studio.domain.tags import without_tags
 
 
 def remarks(recipe: ResolvedRequest, catalogue: Catalogue) -> tuple[str, ...]:
@@ -22,7 +23,7 @@ def prompt_remarks(checkpoint: Checkpoint, style: Style, prompt: str) -> tuple[s
     """What `checkpoint` will make nothing of in `prompt`, a sentence each."""
     if not checkpoint.is_pocket:
         return ()
-    prompt = without_tags(prompt)
+    prompt = plain_words(every_word(prompt))
     said = [unlearnt(unknown_words(prompt), checkpoint.title)]
     named = backgrounds_named(prompt)
     if named and backgrounds_named(style.template) - named:

@@ -147,7 +147,7 @@ def _preview(store: AdapterStore, entry: AdapterEntry) -> list[Sample]:
 
 def _samples(settings: Settings, adapter_id: str) -> list[Sample]:
     """What the training drew with it that it came of, when it was best."""
-    runs = (run for run in Runs(settings.runs_dir, TrainingPlan).of() if run.record.product_id == adapter_id)
+    runs = Runs(settings.runs_dir, TrainingPlan).that_made(adapter_id)
     best = next(((run, run.best) for run in runs if run.best), None)
     if best is None:
         return []

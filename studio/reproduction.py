@@ -7,11 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from engines.base import CHECKED
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
 from studio.gallery import Gallery, opened
-from studio.generation import GenerationService
+from studio.generation import LICENCES, GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
 from studio.step_reporter import StepReporter
@@ -73,12 +74,14 @@ class ReproductionService:
 
 
 def told_by(record: ImageRecord) -> dict[str, str]:
-    """What a picture says about how it was made, other than its recipe: the texts as run and the environment."""
+    """What a picture says about how it was made, other than its recipe: the texts as run and the
+    environment, as far as it decides pixels."""
     return _told(record.prompt_as_run, record.negative_as_run, record.environment)
 
 
 def _told(prompt: str, negative: str, environment: dict[str, str]) -> dict[str, str]:
-    return {"prompt": f"“{prompt}”", "negative prompt": f"“{negative}”", **environment}
+    decides = {name: text for name, text in environment.items() if name not in (LICENCES, *CHECKED)}
+    return {"prompt": f"“{prompt}”", "negative prompt": f"“{negative}”", **decides}
 
 
 def compare(original: Image.Image, again: Image.Image, before: dict[str, str], now: dict[str, str]) -> Verdict:

@@ -1,5 +1,6 @@
 """A folder that tells of many pictures: what was asked, and a line for each of them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -53,7 +54,7 @@ class ResultFolder(Generic[Asked]):
         atomic_write(self._asked, asked.model_dump_json().encode())
         results = self.results().values()
         if results:
-            replace_lines(self._folder / _RESULTS, results)
+            self.keep_results(results)
 
     def note(self, result: CellResult) -> None:
         """Write down what came of a cell.
@@ -62,6 +63,10 @@ class ResultFolder(Generic[Asked]):
             StorageFailed: it cannot be written, or the folder was deleted.
         """
         append_line(self._folder / _RESULTS, result)
+
+    def keep_results(self, results: Iterable[CellResult]) -> None:
+        """Have the folder tell exactly these. Raises StorageFailed."""
+        replace_lines(self._folder / _RESULTS, results)
 
     def results(self) -> dict[int, CellResult]:
         """What came of the cells so far, by their index."""

@@ -7,7 +7,8 @@ from typing import Any
 from lora_registry.files import safe_stem
 from lora_registry.store import AdapterStore
 from studio.domain.run_files import CHECKPOINTS, checkpoint_name, checkpoint_stem
-from studio.runs import Run
+from studio.domain.training import TrainingPlan
+from studio.runs import Run, Runs
 
 _ID = re.compile(r".*@(\d+)-([0-9a-f]{8})")
 _TELLING = 8
@@ -17,6 +18,16 @@ _TELLING = 8
 def checkpoint_adapter(run: Run[Any], step: int) -> str:
     """What the adapter of `run` after `step` is called in a prompt."""
     return f"{safe_stem(run.plan.name)}@{step}-{run.id[-_TELLING:]}"
+
+
+def training_folder(runs_dir: Path, adapter_id: str) -> Path | None:
+    """Where the pictures lie, or lay, that an adapter learnt from: one that a run here made, or keeps. None for any
+    other."""
+    runs = Runs(runs_dir, TrainingPlan)
+    named = _ID.fullmatch(adapter_id)
+    kept = [run for run in runs.of() if named and run.id.endswith(named[2]) and int(named[1]) in run.checkpoints]
+    found = [*runs.that_made(adapter_id), *kept]
+    return Path(found[0].plan.folder) if found else None
 
 
 class RunAdapters:

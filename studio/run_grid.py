@@ -1,7 +1,7 @@
 """Evaluates the checkpoints of a training run: draws a grid over them, scales, prompts and seeds, and has it judged."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,21 @@ from typing import Any
 from studio.cell_drawer import CellDrawer
 from studio.domain.catalogue import Catalogue
 from studio.domain.cells import CellResult
+from studio.domain.choices import refuse_open
 from studio.domain.errors import InvalidRequest, NotFound, StorageFailed
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest
 from studio.domain.run_grid import MAX_PICTURES, Grid, GridColumn, GridRequest, plain_prompt, seeds_from
 from studio.domain.tags import AdapterUse
 from studio.domain.training import TrainingPlan
+from studio.evaluation_systems import default_set
 from studio.files import atomic_write
 from studio.flash_files import png
 from studio.gallery import Gallery
 from studio.generation import GenerationService
 from studio.job import Job
 from studio.jobs import JobRunner
+from studio.prompt_sets import PROMPT_SETS
 from studio.recent import Recent
 from studio.run_adapters import checkpoint_adapter
 from studio.run_grid_embeddings import GridEmbeddings
@@ -86,6 +89,9 @@ class RunGridService:
         for column in grid.columns:
             tag = f" {column.use.tag}" if column.use else ""
             self._generation.check(grid.recipe.model_copy(update={"prompt": f"{grid.prompts[0]}{tag}"}))
+        for prompt in grid.prompts:
+            refuse_open(prompt, "prompts")
+        self._generation.check_words(*grid.prompts)
         job = self._runner.submit(KIND, grid.model_dump(mode="json"), visitor)
         folder = grid_folder(self._training.run_of(grid.run), job.id)
         folder.begin(grid)
@@ -116,6 +122,7 @@ class RunGridService:
             columns=(GridColumn(), *columns),
             prompts=prompts,
             seeds=seeds_from(request.seed, request.num_images),
+            ordinary=self._ordinary(run.plan, request.num_ordinary, prompts),
         )
         if (count := len(grid.columns) * len(grid.rows)) > MAX_PICTURES:
             raise InvalidRequest(
@@ -124,6 +131,11 @@ class RunGridService:
                 "num_images",
             )
         return grid
+
+    def _ordinary(self, plan: TrainingPlan, count: int, prompts: Sequence[str]) -> tuple[str, ...]:
+        """Prompts that the model knew before, as far as they are not asked for already."""
+        known = PROMPT_SETS[default_set([plan.checkpoint], self._catalogue)]
+        return tuple(each.text for each in known.take(count) if each.text not in prompts) if count else ()
 
     def newest(self, run: Run[TrainingPlan]) -> RunGrid | None:
         """The last grid of `run` as it stands; None where there is none that can be read."""

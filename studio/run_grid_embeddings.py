@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -34,9 +34,8 @@ class Likeness:
     captions: frozenset[str] = frozenset()
 
     def is_caption(self, prompt: str) -> bool:
-        """Whether a prompt asks for what a training picture shows, to the letter, with a trigger word before it or
-        without."""
-        return prompt in self.captions or prompt.partition(", ")[2] in self.captions
+        """See the function of that name."""
+        return is_caption(prompt, self.captions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +113,27 @@ class GridEmbeddings:
 def _learnt(folder: Path, kept: _Kept) -> tuple[dict[str, Path], frozenset[str]]:
     """The training pictures, by names that are others when the pictures are, and the captions of all."""
     try:
-        items = training_items(folder)
+        paths, captions = training_pictures(folder)
     except DatasetError:
         return {name: folder for name in kept.vectors if name.startswith(_TRAINING)}, kept.captions
+    return {f"{_TRAINING}{_stamp(path)} {path.relative_to(folder)}": path for path in paths}, captions
+
+
+def training_pictures(folder: Path) -> tuple[list[Path], frozenset[str]]:
+    """The pictures in a training's folder that are looked at, and the captions of all of them.
+
+    Raises:
+        DatasetError: there is no such folder, or nothing in it can be learnt from.
+    """
+    items = training_items(folder)
     paths = [path for path, _ in items][:: -(-len(items) // MOST_TRAINING)]
-    captions = frozenset(plain_prompt(caption) for _, caption in items if caption)
-    return {f"{_TRAINING}{_stamp(path)} {path.relative_to(folder)}": path for path in paths if path.is_file()}, captions
+    return [path for path in paths if path.is_file()], frozenset(plain_prompt(text) for _, text in items if text)
+
+
+def is_caption(prompt: str, captions: Collection[str]) -> bool:
+    """Whether a prompt asks for what a training picture shows, to the letter, with a trigger word before it or
+    without."""
+    return prompt in captions or prompt.partition(", ")[2] in captions
 
 
 def _key(judge: Path) -> str:

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from studio.diversity import is_surely_near
 from studio.run_grid_scores import ColumnScore, interval, measure_of
 from studio.statistics import Estimate, mean_difference
 
-MOST_NEAR = 0.1
-"""Share of pictures near a training picture of which one may be sure before anything is said: 0.05 is usual for
-pictures that were learnt by nobody, see `studio.diversity.memorisation`."""
 MOST_LOST = 0.2
 """Share of the diversity that a checkpoint may lose."""
 _FEWEST_PROMPTS = 3
@@ -27,8 +25,9 @@ class Fall:
 
 
 def overfit(scores: Sequence[ColumnScore]) -> tuple[str, ...]:
-    """A sentence for every column with an adapter that may have learnt its pictures by heart, or draws less varied
-    pictures than an earlier one that is as good; in the order of `scores`.
+    """A sentence for every column with an adapter that may have learnt its pictures by heart, draws less varied
+    pictures than an earlier one that is as good, or follows ordinary prompts less than the model without it; in the
+    order of `scores`.
 
     Near training pictures means that the interval of the share lies above a tenth, and above what is near without an
     adapter. Less varied means that the mean difference of diversities, paired by prompt (three or more), has an
@@ -43,6 +42,7 @@ def overfit(scores: Sequence[ColumnScore]) -> tuple[str, ...]:
         told += [_near_words(score, control)] if _is_near(score, control) else []
         fall = fallen(score, scores)
         told += [_fall_words(score, fall)] if fall else []
+        told += [_ordinary_words(score, control)] if _forgets(score) else []
     return tuple(told)
 
 
@@ -78,8 +78,21 @@ def _is_as_good(other: ColumnScore, score: ColumnScore) -> bool:
 
 
 def _is_near(score: ColumnScore, control: ColumnScore | None) -> bool:
-    without = control.near.value if control and control.near else 0.0
-    return score.near is not None and score.near.low is not None and score.near.low > max(MOST_NEAR, without)
+    return is_surely_near(score.near, control and control.near)
+
+
+def _forgets(score: ColumnScore) -> bool:
+    return score.ordinary_against is not None and score.ordinary_against.verdict == "worse"
+
+
+def _ordinary_words(score: ColumnScore, control: ColumnScore | None) -> str:
+    assert score.ordinary and score.ordinary_against
+    name = f"{score.column.title} follows ordinary prompts less than the model without it"
+    if not score.ordinary_is_share:
+        gain = score.ordinary_against.difference.words("{:+.1f}".format)
+        return f"{name}: its CLIP score on {score.ordinary.n} of them is {gain} points apart."
+    without = f", without it {interval(control.ordinary)}" if control and control.ordinary else ""
+    return f"{name}: it draws {interval(score.ordinary)} of {score.ordinary.n} right{without}."
 
 
 def _near_words(score: ColumnScore, control: ColumnScore | None) -> str:

@@ -8,8 +8,10 @@ from studio.diversity import memorisation, prompt_diversities
 from studio.diversity import over_prompts as over_diversities
 from studio.domain.cells import CellResult
 from studio.domain.run_grid import Grid, GridColumn
-from studio.paired import LEAST_PROMPTS
+from studio.domain.wording import listed
+from studio.paired import LEAST_PROMPTS, Paired
 from studio.run_grid_embeddings import Likeness
+from studio.run_grid_ordinary import ordinary_scores
 from studio.statistics import Estimate, share
 
 _NAMED = 3
@@ -25,7 +27,11 @@ class ColumnScore:
     `diversity` is how unlike its pictures of one prompt are, and `diversities` that by prompt; `near` is the share of
     its pictures that are nearer to a training picture than those are to each other (see `studio.diversity`), without
     those that the checker passes: they show what they should, and so no training picture. Nor do pictures count whose
-    prompt is a training picture's caption, which are like it with good reason; None where there are no others."""
+    prompt is a training picture's caption, which are like it with good reason; None where there are no others.
+
+    `ordinary` tells of the prompts that do not call what was learnt, which count for nothing else: the share that the
+    checker passes (`ordinary_is_share`), else the CLIP score; `ordinary_against` is how that differs from the model
+    without an adapter."""
 
     column: GridColumn
     n: int
@@ -36,6 +42,9 @@ class ColumnScore:
     diversity: Estimate | None = None
     diversities: Mapping[str, float] = field(default_factory=dict[str, float])
     near: Estimate | None = None
+    ordinary: Estimate | None = None
+    ordinary_is_share: bool = False
+    ordinary_against: Paired | None = None
 
 
 def column_scores(
@@ -53,10 +62,21 @@ def column_scores(
         by_column = {
             column: {row: result for row, result in rows.items() if row in common} for column, rows in by_column.items()
         }
-    clips = {column: _clips(rows) for column, rows in by_column.items()}
+    called = {
+        column: {row: result for row, result in rows.items() if not grid.is_ordinary(row)}
+        for column, rows in by_column.items()
+    }
+    clips = {column: _clips(rows) for column, rows in called.items()}
     without = clips[grid.columns[0]]
-    scored = (_score(column, rows, clips[column], without, grid) for column, rows in by_column.items() if rows)
-    return tuple(scored if likeness is None else (_likened(score, by_column, grid, likeness) for score in scored))
+    scored = [_score(column, rows, clips[column], without, grid) for column, rows in called.items() if rows]
+    kept = ordinary_scores(
+        {
+            column: {row: result for row, result in rows.items() if grid.is_ordinary(row)}
+            for column, rows in by_column.items()
+        }
+    )
+    scored = [replace(score, **kept[score.column]) for score in scored]
+    return tuple(scored if likeness is None else (_likened(score, called, grid, likeness) for score in scored))
 
 
 def _likened(
@@ -122,7 +142,7 @@ def verdict(scores: Sequence[ColumnScore]) -> str:
     if top.right and not top.right.value:
         return f"No checkpoint draws any of its {top.right.n} pictures right."
     names = [score.column.title.replace("Step", "step") for score in best]
-    who = f"Best is {names[0]}" if len(names) == 1 else f"Equally good are {', '.join(names[:-1])} and {names[-1]}"
+    who = f"{'Best is' if len(names) == 1 else 'Equally good are'} {listed(names)}"
     if len(names) > _NAMED:
         who = f"{len(names)} are equally good, {names[0]} among them"
     rivals = [score for score in scores if score.column.use and score not in best and _overlap(score, top)]
@@ -140,6 +160,13 @@ def _words(score: ColumnScore) -> str:
 def clip_words(estimate: Estimate, form: Callable[[float], str]) -> str:
     """A CLIP score with its interval; over fewer prompts than that can be told of, without."""
     return form(estimate.value) if estimate.n < LEAST_PROMPTS else estimate.words(form)
+
+
+def ordinary_words(score: ColumnScore) -> str:
+    """How well a column follows ordinary prompts; "" where nothing is known."""
+    if score.ordinary is None:
+        return ""
+    return interval(score.ordinary) if score.ordinary_is_share else clip_words(score.ordinary, "{:.1f}".format)
 
 
 def interval(estimate: Estimate) -> str:

@@ -222,6 +222,10 @@ class Runs(Generic[PlanT]):
         found = [run for run in self._all() if visitor in (None, run.record.visitor)]
         return tuple(sorted(found, key=lambda run: run.record.created_at, reverse=True))
 
+    def that_made(self, product_id: str) -> list[Run[PlanT]]:
+        """Those that an adapter or accelerator came of, newest first."""
+        return [run for run in self.of() if run.record.product_id == product_id]
+
     def _plan(self, folder: Path) -> PlanT:
         """Read once: a plan never changes, may hold many captions, and a page asks for it again and again."""
         if folder.name not in self._plans:

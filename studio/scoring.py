@@ -2,18 +2,20 @@
 
 import logging
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from engines.base import OnFetch, unheard
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound, StudioError
 from studio.domain.images import ImageRecord
+from studio.domain.prompt_syntax import plain_words
 from studio.domain.scores import Score, is_judge
-from studio.domain.tags import without_tags
 from studio.gallery import Gallery
 from studio.generation import EngineHolder
 from studio.ledger import Ledger
+from studio.offered_judges import OfferedJudge, OfferedJudges
 from studio.settings import PROJECT_ROOT
 
 logger = logging.getLogger(__name__)
@@ -25,8 +27,8 @@ POCKET_JUDGE = PROJECT_ROOT / "engines" / "pocket" / "weights" / "pocket-clip"
 class ScoringService:
     """Has pictures judged, each once by each judge. A judge that cannot be used stops nothing: `problem` tells why."""
 
-    def __init__(self, judges_dir: Path, ledger: Ledger, gallery: Gallery, engine: EngineHolder) -> None:
-        self._judges_dir = judges_dir
+    def __init__(self, offered: OfferedJudges, ledger: Ledger, gallery: Gallery, engine: EngineHolder) -> None:
+        self._offered = offered
         self._ledger = ledger
         self._gallery = gallery
         self._engine = engine
@@ -41,18 +43,43 @@ class ScoringService:
         return found[0] if found else None
 
     def judges(self) -> tuple[str, ...]:
-        """The names of the judges that there are, ours first."""
-        return (POCKET_JUDGE.name, *(each.name for each in self._folders() if each.name != POCKET_JUDGE.name))
+        """The names of the judges that there are, ours first, and last such as are fetched when they are asked for."""
+        owners = [folder.name for folder in self._folders() if folder.name != POCKET_JUDGE.name]
+        return (POCKET_JUDGE.name, *owners, *(row.name for row in self._offered.missing()))
+
+    def missing(self) -> tuple[OfferedJudge, ...]:
+        """Those of them that have to be fetched first."""
+        return self._offered.missing()
+
+    def default_for(self, checkpoint: Checkpoint) -> str:
+        """The name of the judge that compares a checkpoint's pictures: as `judge_of`, or the first that can be fetched;
+        "" where there is none."""
+        judge = self.judge_of(checkpoint)
+        return judge.name if judge else next((row.name for row in self._offered.missing()), "")
+
+    def ready(self, name: str, cancelled: Callable[[], bool] = lambda: False, on_fetch: OnFetch = unheard) -> Path:
+        """The folder of the judge called `name`, fetched where it is not here, and loaded: what it cannot do is known
+        before hours go into pictures.
+
+        Raises:
+            NotFound, CorruptModel: there is no such judge, or it cannot be used.
+            DownloadFailed, StorageFailed: it cannot be had.
+            JobCancelled: within a second of `cancelled()` turning true, while it is fetched.
+        """
+        self._offered.fetch(name, cancelled, on_fetch)
+        folder = self.folder_of(name)
+        self._engine.get().preload_judge(folder)
+        return folder
 
     def _folders(self) -> list[Path]:
         """Those that their owner has put there, by name."""
-        return sorted(folder for folder in self._judges_dir.glob("*") if is_judge(folder))
+        return sorted(folder for folder in self._offered.folder.glob("*") if is_judge(folder))
 
     def folder_of(self, name: str) -> Path:
         """The folder of the judge called `name`; raises NotFound where there is none."""
         if name not in self.judges():
             raise NotFound(f"There is no judge called {name!r}.", f"There are: {', '.join(self.judges())}.")
-        return POCKET_JUDGE if name == POCKET_JUDGE.name else self._judges_dir / name
+        return POCKET_JUDGE if name == POCKET_JUDGE.name else self._offered.folder / name
 
     def asked_for(self, name: str) -> Path:
         """The folder of the judge that a person asks for; raises InvalidRequest where there is none."""
@@ -74,8 +101,8 @@ class ScoringService:
                 self._engine.get().preload_judge(judge)
 
     def score(self, record: ImageRecord, checkpoint: Checkpoint) -> Score | None:
-        """Have a picture judged by its prompt, as it was written, without tags; None where there is no judge."""
-        return self.score_by(self.judge_of(checkpoint), record, without_tags(record.recipe.prompt))
+        """Have a picture judged by its prompt, without tags and weights; None where there is no judge."""
+        return self.score_by(self.judge_of(checkpoint), record, plain_words(record.recipe.prompt))
 
     def score_by(self, judge: Path | None, record: ImageRecord, text: str) -> Score | None:
         """Have a picture judged by the judge in a folder, and by `text`; None where there is no judge, or it cannot be
@@ -91,6 +118,14 @@ class ScoringService:
         with self._noting(judge):
             score = self._engine.get().score(judge, picture, text)
         return score
+
+    def score_texts(self, judge: Path, picture: Path, texts: Sequence[str]) -> tuple[Score, ...] | None:
+        """Have the picture in a file judged by each of `texts`, in their order, and keep nothing of it; None where the
+        judge cannot be used or the picture is gone."""
+        scores = None
+        with self._noting(judge):
+            scores = self._engine.get().score_texts(judge, picture, texts)
+        return scores
 
     def embed_file(self, judge: Path, picture: Path) -> tuple[float, ...] | None:
         """What a judge makes of the picture in a file, a vector of length 1; None where the judge cannot be used or the

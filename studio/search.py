@@ -90,7 +90,8 @@ def conditions(
 def search_text(record: ImageRecord) -> str:
     """What the words of a search are looked for in."""
     recipe = record.recipe
-    texts = (recipe.prompt, recipe.negative_prompt, recipe.checkpoint, recipe.scheduler, recipe.style, str(recipe.seed))
+    prompts = (recipe.prompt, recipe.typed_prompt, recipe.original_prompt, recipe.negative_prompt)
+    texts = (*filter(None, prompts), recipe.checkpoint, recipe.scheduler, recipe.style, str(recipe.seed))
     return "\n".join(texts).casefold()
 
 

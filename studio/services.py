@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.base import Engine
@@ -9,21 +10,27 @@ from lora_registry.store import AdapterStore
 from studio.accelerators import AcceleratorService
 from studio.adapters import AdapterService
 from studio.additions import Additions
+from studio.c2pa_signing import C2paSigner
 from studio.checkpoint_merging import CheckpointMerging
 from studio.checkpoints import OwnCheckpoints
+from studio.controls import ControlService
 from studio.distillation import DistillationService
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.domain.request import parse_request
 from studio.engine_process import EngineProcess
+from studio.enhancer import EnhancerService
 from studio.evaluation import EvaluationService
 from studio.flash import FlashService
 from studio.gallery import Gallery
 from studio.generation import EarlierPictures, EngineHolder, GenerationService, job_images
+from studio.groq_chat import GroqChat
 from studio.jobs import JobRunner
 from studio.judge_exams import JudgeExams
 from studio.ledger import Ledger
+from studio.limits import NO_LIMITS, Limits
+from studio.offered_judges import OfferedJudges
 from studio.own_accelerators import OwnAccelerators
 from studio.planning import PlanningService
 from studio.probe import ProbeService
@@ -32,8 +39,10 @@ from studio.run_grid import RunGridService
 from studio.runs import Run
 from studio.scoring import ScoringService
 from studio.settings import PROJECT_ROOT, Settings
+from studio.sources import Sources
 from studio.training import TrainingService
 from studio.voting import VotingService
+from studio.wildcards import Wildcards
 
 if TYPE_CHECKING:
     from engines.pool import PipelinePool
@@ -68,6 +77,12 @@ class Services:
     voting: VotingService
     judge_exams: JudgeExams
     probes: ProbeService
+    enhancer: EnhancerService
+
+    @property
+    def sources(self) -> Sources:
+        """The pictures that others begin from."""
+        return self.generation.sources
 
     def close(self) -> None:
         """Stop the worker; a job in the middle goes on at the next start."""
@@ -100,12 +115,13 @@ class Services:
         Args:
             prompt: What to draw.
             again: Draw even what was made before. Without, the record of that picture is the answer.
-            settings: Any other field of `GenerationRequest`, by name.
+            settings: Any other field of `GenerationRequest`, by name; `init_image` and `mask` may be paths or pictures.
 
         Raises:
             StudioError: whatever went wrong, in one sentence.
         """
-        job = self.generation.submit(parse_request({"prompt": prompt, **settings}), again=again)
+        values = self.sources.taken({"prompt": prompt, **settings}, "local")
+        job = self.generation.submit(parse_request(values), again=again)
         try:
             job.result()
         except BaseException:
@@ -131,21 +147,20 @@ def open_services(
     catalogue = Catalogue.load(CATALOGUE_PATH)
     own_checkpoints, own_accelerators = _own(settings, catalogue)
     ledger = Ledger(settings.ledger_url)
-    gallery = Gallery(settings.images_dir, ledger, catalogue)
+    gallery = Gallery(settings.images_dir, ledger, catalogue, _signer(settings))
     gallery.reconcile()
-    runner = JobRunner(ledger, queue=queue, max_queued=settings.max_queued)
+    runner = JobRunner(ledger, queue, settings.max_queued, _limits(settings))
     holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
     store = AdapterStore(settings.adapters_dir)
     adapters = AdapterService(store, settings.models_dir, settings.runs_dir)
     accelerators = AcceleratorService(catalogue, settings.accelerators_dir, offline=settings.offline)
-    additions = Additions(adapters=adapters, accelerators=accelerators)
-    earlier = EarlierPictures(gallery, ledger, additions, holder, settings)
-    generation = GenerationService(catalogue, runner, gallery, holder, additions, earlier)
-    scoring = ScoringService(settings.judges_dir, ledger, gallery, holder)
+    additions = _additions(settings, catalogue, adapters, accelerators, ledger)
+    generation = _generation(settings, catalogue, ledger, runner, gallery, holder, additions)
+    scoring = ScoringService(OfferedJudges(settings.judges_dir, offline=settings.offline), ledger, gallery, holder)
     trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
     distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
     training = TrainingService(catalogue, trainer, ledger, settings, store, holder, drawing_queue=queue)
-    evaluations = EvaluationService(catalogue, runner, gallery, generation, scoring, settings.evaluations_dir)
+    evaluations = EvaluationService(catalogue, runner, gallery, generation, scoring, settings)
     services = Services(
         settings=settings,
         catalogue=catalogue,
@@ -170,10 +185,29 @@ def open_services(
         voting=VotingService(evaluations, gallery),
         judge_exams=JudgeExams(settings.judges_dir, scoring, holder),
         probes=ProbeService(catalogue, runner, gallery, generation, scoring, settings.probes_dir),
+        enhancer=EnhancerService(catalogue, GroqChat(settings), settings),
     )
     runner.start()
     trainer.start()
     return services
+
+
+def _limits(settings: Settings) -> Limits:
+    """What a visitor may ask for; the owner of a machine as much as it holds."""
+    if settings.is_local:
+        return NO_LIMITS
+    return Limits(
+        waiting=settings.max_queued_each,
+        jobs_per_minute=settings.max_jobs_per_minute_each,
+        pictures_per_day=settings.max_pictures_per_day_each,
+    )
+
+
+def _signer(settings: Settings) -> C2paSigner | None:
+    """Who signs pictures; None unless a certificate is set."""
+    if not settings.c2pa_certificate:
+        return None
+    return C2paSigner(Path(settings.c2pa_certificate), Path(settings.c2pa_key))
 
 
 def _own(settings: Settings, catalogue: Catalogue) -> tuple[OwnCheckpoints, OwnAccelerators]:
@@ -183,6 +217,33 @@ def _own(settings: Settings, catalogue: Catalogue) -> tuple[OwnCheckpoints, OwnA
     checkpoints.refresh()
     accelerators.refresh()
     return checkpoints, accelerators
+
+
+def _additions(
+    settings: Settings,
+    catalogue: Catalogue,
+    adapters: AdapterService,
+    accelerators: AcceleratorService,
+    ledger: Ledger,
+) -> Additions:
+    sources = Sources(settings.sources_dir)
+    sources.sweep(ledger.sources_named)
+    controls = ControlService(catalogue, sources, settings.controls_dir, offline=settings.offline)
+    return Additions(adapters=adapters, accelerators=accelerators, sources=sources, controls=controls)
+
+
+def _generation(
+    settings: Settings,
+    catalogue: Catalogue,
+    ledger: Ledger,
+    runner: JobRunner,
+    gallery: Gallery,
+    engine: EngineHolder,
+    additions: Additions,
+) -> GenerationService:
+    earlier = EarlierPictures(gallery, ledger, additions, engine, settings)
+    wildcards = Wildcards(settings.wildcards_dir)
+    return GenerationService(catalogue, runner, gallery, engine, additions, earlier, wildcards, settings)
 
 
 def _engine(settings: Settings, catalogue: Catalogue, is_page: bool) -> Engine:
@@ -196,7 +257,8 @@ def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
     pool = load_pool(settings)
     from engines.stable_diffusion import StableDiffusionEngine
 
-    return StableDiffusionEngine(pool, catalogue)
+    is_exact = settings.batching == "exact" or (settings.batching == "auto" and pool.state().device != "cuda")
+    return StableDiffusionEngine(pool, catalogue, settings.safety_dir, is_exact=is_exact)
 
 
 def load_pool(settings: Settings) -> "PipelinePool":

@@ -8,6 +8,8 @@ import numpy as np
 from scipy.stats import binomtest, bootstrap, norm, t
 
 _RESAMPLES = 2000
+_SAME = 1e-12
+"""Values that differ by so little of themselves are the same, but for how they were added up."""
 _FEWEST, _ENOUGH = 3, 20
 """Observations below which a bootstrap says nothing, and from which on its interval of a mean is wide enough."""
 
@@ -110,7 +112,7 @@ def _bootstrapped(
     value, count = float(statistic(values)), len(values)
     if count < _FEWEST:
         return Estimate(value=value, n=count)
-    if np.ptp(values) == 0:  # SciPy has no interval for what does not vary
+    if np.ptp(values) <= _SAME * np.abs(values).max():  # SciPy has no interval for what does not vary
         return Estimate(value=value, n=count, low=value, high=value)
     interval = bootstrap(
         (values,), statistic, n_resamples=_RESAMPLES, method=method, rng=np.random.default_rng(0)

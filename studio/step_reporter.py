@@ -23,7 +23,7 @@ class StepReporter:
     """Tells a job's watchers of its steps: the first of each picture, then as many as `PAUSE_S` lets through.
 
     `done` of the pictures were there before this run. `work` is how much each of them takes, in whatever unit; without,
-    they are taken for equal.
+    they are taken for equal. `together` of them are in the making at once.
     """
 
     def __init__(self, job: Job, num_images: int = 1, done: int = 0, work: Sequence[float] | None = None) -> None:
@@ -62,6 +62,14 @@ class StepReporter:
     def elapsed_s(self) -> float:
         return self._pace.elapsed_s
 
+    @property
+    def together(self) -> int:
+        return self._pace.together
+
+    @together.setter
+    def together(self, number: int) -> None:
+        self._pace.together = number
+
     def image_done(self) -> None:
         """Count a finished picture."""
         self._pace.image_index += 1
@@ -90,6 +98,7 @@ class _Pace:
 
     def __init__(self, work: Sequence[float], done: int) -> None:
         self.image_index = done
+        self.together = 1
         self._work = work
         self._started = time.monotonic()
         self._since: tuple[float, float] | None = None
@@ -106,8 +115,8 @@ class _Pace:
     def eta_s(self, step: Step) -> float | None:
         """Seconds left after `step` of the present picture; None while there is nothing to go by."""
         now = time.monotonic()
-        finished, current = self._work[: self.image_index], self._work[self.image_index]
-        before, self._done = self._done, sum(finished) + current * step.step / step.total
+        finished, current = self._work[: self.image_index], self._work[self.image_index :][: self.together]
+        before, self._done = self._done, sum(finished) + sum(current) * step.step / step.total
         if self._since is None or self._done <= before:
             self._since = now, self._done
             return None

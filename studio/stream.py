@@ -4,7 +4,8 @@ import math
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from studio.domain.events import TERMINAL, Event, Fetching, ImageReady, Progress
@@ -60,6 +61,23 @@ class EventStream:
                 self._changed.notify_all()
             return event
 
+    def present(self, after: int = -1) -> list[Event]:
+        """The events with an index above `after` that are there, without waiting."""
+        with self._changed:
+            after = after if after < self._next_index else -1  # as `read` does
+            return self._events[bisect_right(self._events, after, key=lambda event: event.index) :]
+
+    @contextmanager
+    def watched(self) -> Generator[None]:
+        """Somebody looks at previews in here, though no `read` is going on."""
+        with self._changed:
+            self._watchers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._watchers -= 1
+
     def wake(self) -> None:
         """Let readers look at `is_stopped` now."""
         with self._changed:
@@ -71,16 +89,12 @@ class EventStream:
         Ends early when the stream is stopped, or when nothing came for `timeout` seconds.
         """
         with self._changed:
-            self._watchers += previews
             if after >= self._next_index:  # counted in a stream from before a restart
                 after = -1
-        try:
+        with self.watched() if previews else nullcontext():
             while (event := self._next(after, timeout)) is not None:
                 yield event
                 after = event.index
-        finally:
-            with self._changed:
-                self._watchers -= previews
 
     def wait(self, timeout: float | None = None) -> Event | None:
         """The terminal event, waited for; None after `timeout` seconds or when the stream is stopped."""

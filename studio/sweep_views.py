@@ -65,7 +65,9 @@ def sweep_words(analysis: Analysis) -> str:
     scored = [each for each in analysis.systems if measure in each.means]
     best = max(scored, key=lambda each: each.means[measure].value)
     alike = list(_alike(best, scored, measure, analysis))
-    words = f"Best is {best.system.name}: {best.means[measure].words(WORDS[measure].form)}."
+    title = WORDS[measure].title
+    words = f"Best by {title if measure == 'clip' else title.lower()} is {best.system.name}: "
+    words += f"{best.means[measure].words(WORDS[measure].form)}."
     if not alike:
         return f"{words} Every other cell is worse."
     some = f": {', '.join(alike[:4])}{' …' if len(alike) > 4 else ''}"

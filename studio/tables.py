@@ -1,12 +1,14 @@
 """The ledger's tables. A column has the name of the field that it holds; see `ImageRecord` and `JobRow`."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import BaseModel
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """A higher one needs a step in `studio.database`."""
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -35,10 +37,16 @@ class SchemaEntry(Base):
 
 class JobEntry(Base):
     __tablename__ = "jobs"
-    __table_args__ = (Index("jobs_in_line", "queue", "state", "position"), Index("jobs_of_visitor", "visitor", "state"))
+    __table_args__ = (
+        Index("jobs_by_turn", "queue", "state", "turn", "position"),
+        Index("jobs_of_visitor", "visitor", "state"),
+        Index("jobs_asked_once", "visitor", "once_key", unique=True),
+    )
 
     position: Mapped[int] = mapped_column(_LongInteger, primary_key=True)
-    """The place in line. Counted by the database, since a clock may jump."""
+    """The place among jobs of one turn. Counted by the database, since a clock may jump."""
+    turn: Mapped[int] = mapped_column(default=0)
+    """Lower ones come first; the jobs that one visitor waits for have different ones, counting up."""
     id: Mapped[str] = mapped_column(unique=True)
     kind: Mapped[str]
     payload: Mapped[dict[str, Any]]
@@ -53,7 +61,11 @@ class JobEntry(Base):
     hint: Mapped[str] = mapped_column(default="")
     summary: Mapped[dict[str, Any] | None]
     created_at: Mapped[float]
+    started_at: Mapped[float | None]
     ended_at: Mapped[float | None]
+    once_key: Mapped[str | None]
+    """What the visitor calls the request, so that it can be sent again without being done twice."""
+    once_sha256: Mapped[str] = mapped_column(default="")
 
 
 class ImageEntry(Base):
@@ -63,6 +75,7 @@ class ImageEntry(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "image_index"),
         Index("images_of_recipe", "recipe_sha256", "visitor"),
+        Index("images_of_visitor", "visitor", "created_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -114,6 +127,20 @@ class WeightsEntry(Base):
 
     stamp: Mapped[str] = mapped_column(primary_key=True)
     sha256: Mapped[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Once:
+    """A request that may be sent again without being done twice: the key that its sender gave it, and the hash of what
+    it asks for."""
+
+    key: str
+    sha256: str
+
+    @classmethod
+    def of(cls, key: str, asked: BaseModel) -> "Once | None":
+        """What is `asked` under `key`; None where its sender gave it none."""
+        return cls(key=key, sha256=hashlib.sha256(asked.model_dump_json().encode()).hexdigest()) if key else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,6 @@ from studio.domain.tags import AdapterUse, adapters_named, without_adapter
 from studio.services import Services
 from tabs import controls
 from tabs.handlers import QUIET, Updates, guarded
-from tabs.visitor import is_local
 
 _PICTURES = [".png", ".jpg", ".jpeg", ".webp"]
 """What can become a preview."""
@@ -63,7 +62,7 @@ class AdapterChange:
         }
 
     def may_change(self, entry: AdapterEntry | None) -> bool:
-        return entry is not None and is_local(self.services.settings)
+        return entry is not None and self.services.settings.is_local
 
     def tell(self, note: str = "", error: StudioError | None = None, field: str = "") -> Updates:
         """A quiet line, or an error next to the control of `field`; whatever was told before goes."""
@@ -80,7 +79,7 @@ class AdapterChange:
             InvalidRequest: who asks is not the owner of this machine, or no adapter was chosen.
             NotFound: it is gone.
         """
-        if not is_local(self.services.settings):
+        if not self.services.settings.is_local:
             raise InvalidRequest("Only the owner of this machine may change adapters.", "Ask them to.")
         if not adapter_id:
             raise InvalidRequest("No adapter is chosen.", "Choose one above.")

@@ -16,7 +16,6 @@ from tabs.adapter_change import AdapterChange, build_change
 from tabs.adapter_into_model import AdapterIntoModel, build_into_model
 from tabs.adapter_publish import AdapterPublish, build_publish
 from tabs.handlers import FORM, Updates, guarded
-from tabs.visitor import is_local
 
 NOTHING = "There is nothing to choose yet."
 
@@ -84,7 +83,7 @@ class AdapterDetails:
         except StudioError as error:
             return controls.error_html(error.message, error.hint)
         picture = adapter_facts.picture(entry, adapters.preview_version(entry.id))
-        facts = adapter_facts.facts_html(entry, keys, is_owner=is_local(self.services.settings))
+        facts = adapter_facts.facts_html(entry, keys, is_owner=self.services.settings.is_local)
         return f'<div class="adapter-about">{self.verdict(entry, checkpoint)}{picture}{facts}</div>'
 
     def verdict(self, entry: AdapterEntry, checkpoint: Checkpoint) -> str:
@@ -101,9 +100,10 @@ class AdapterDetails:
         self.frame.expand(guarded(self.on_open), picked, self.outputs, **FORM)
         self.choice.input(guarded(self.on_choice), [self.choice, self.model], self.outputs, **FORM)
         self.model.change(guarded(self.on_model), picked, self.facts, trigger_mode="always_last", **FORM)
-        self.change.wire(shown_id, self.again, cards)
-        self.into_model.wire()
-        self.publish.wire()
+        if self.services.settings.is_local:
+            self.change.wire(shown_id, self.again, cards)
+            self.into_model.wire()
+            self.publish.wire()
 
     @property
     def again(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from studio.domain.tags import AdapterUse
 from studio.services import Services
 from tabs import controls
 from tabs.handlers import SLOW, Updates, guarded
-from tabs.visitor import is_local
 
 _WHAT = (
     "Writes the model that is chosen under Generate anew, with this adapter in its weights, as a model of your own. It "
@@ -55,7 +54,7 @@ class AdapterIntoModel:
         Raises:
             StudioError: who asks is not the owner of this machine, or it cannot be made.
         """
-        if not is_local(self.services.settings):
+        if not self.services.settings.is_local:
             raise InvalidRequest("Only the owner of this machine may make models.", "Ask them to.")
         if not data[self.picked_id]:
             raise InvalidRequest("No adapter is chosen.", "Choose one above.")
@@ -87,7 +86,7 @@ def build_into_model(services: Services, picked_id: gr.State, model: gr.Dropdown
     """Lay the section out, closed. Guests do not have it: a model fills the disk."""
     errors: dict[str, gr.HTML] = {}
     with gr.Accordion(
-        "Work it into the model", open=False, visible=is_local(services.settings), elem_id="adapter-into-model"
+        "Work it into the model", open=False, visible=services.settings.is_local, elem_id="adapter-into-model"
     ):
         gr.HTML(controls.note(_WHAT), js_on_load=None)
         lora_scale = gr.Number(

@@ -17,7 +17,6 @@ from studio.services import Services
 from tabs import controls
 from tabs.adapter_details import choices
 from tabs.handlers import FORM, QUIET, Updates, guarded
-from tabs.visitor import is_local
 
 MAX_PORTIONS = 6
 """How many adapters the page merges at once; the command line takes any number."""
@@ -69,7 +68,7 @@ class AdapterMerge:
 
     def offered(self) -> Updates:
         """The adapters to choose from as they are now; what is chosen stays."""
-        if not is_local(self.services.settings):
+        if not self.services.settings.is_local:
             return dict.fromkeys(self.adapters, gr.skip())
         entries = [entry for entry in self.services.adapters.store.entries() if entry.adapter]
         offered = choices(entries, None).choices
@@ -91,7 +90,7 @@ class AdapterMerge:
         Raises:
             InvalidRequest: who asks is not the owner of this machine, or a weight is missing.
         """
-        if not is_local(self.services.settings):
+        if not self.services.settings.is_local:
             raise InvalidRequest("Only the owner of this machine may change adapters.", "Ask them to.")
         values = {name: data[field] for name, field in self.fields.items()}
         used = {
@@ -162,7 +161,7 @@ def build_merge(services: Services) -> AdapterMerge:
         errors[field] = controls.build_error(f"merge_{field}")
 
     with gr.Accordion(
-        "Make one of several", open=False, visible=is_local(services.settings), elem_id="adapter-merge"
+        "Make one of several", open=False, visible=services.settings.is_local, elem_id="adapter-merge"
     ) as frame:
         gr.HTML(controls.note(_WHAT), js_on_load=None)
         rows, adapters, weights = _build_portions()

@@ -14,7 +14,6 @@ from studio.domain.errors import InvalidRequest, StudioError
 from studio.services import Services
 from tabs import controls
 from tabs.handlers import SLOW, Updates, guarded
-from tabs.visitor import is_local
 
 _WHAT = (
     "Puts it on the Hugging Face hub with a model card, in both layouts, with its preview and samples of its training. "
@@ -51,7 +50,7 @@ class AdapterPublish:
         Raises:
             StudioError: who asks is not the owner of this machine, or it cannot be sent.
         """
-        if not is_local(self.services.settings):
+        if not self.services.settings.is_local:
             raise InvalidRequest("Only the owner of this machine may publish adapters.", "Ask them to.")
         if not data[self.picked_id]:
             raise InvalidRequest("No adapter is chosen.", "Choose one above.")
@@ -79,7 +78,7 @@ class AdapterPublish:
 def build_publish(services: Services, picked_id: gr.State) -> AdapterPublish:
     """Lay the section out, closed."""
     errors: dict[str, gr.HTML] = {}
-    with gr.Accordion("Publish it", open=False, visible=is_local(services.settings), elem_id="adapter-publish"):
+    with gr.Accordion("Publish it", open=False, visible=services.settings.is_local, elem_id="adapter-publish"):
         gr.HTML(controls.note(_WHAT), js_on_load=None)
         private = gr.Checkbox(True, label="Only I may see it, if it is new there", elem_id="publish-private")
         with gr.Row(elem_classes="named-row"):

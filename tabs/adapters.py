@@ -19,7 +19,6 @@ from tabs.adapter_details import AdapterDetails, build_details
 from tabs.adapter_facts import preview_url
 from tabs.adapter_merge import AdapterMerge, build_merge
 from tabs.handlers import QUIET, SLOW, Updates, guarded
-from tabs.visitor import is_local
 from tabs.widgets import as_json, build_cards
 
 LABEL = "Adapters — learnt looks and subjects"
@@ -58,7 +57,7 @@ class AdapterPanel:
 
     def on_add(self, path: str | None) -> Updates:
         """Input: a file. Outputs: what became of it, and an empty place for the next."""
-        if path is None or not is_local(self.services.settings):
+        if path is None or not self.services.settings.is_local:
             return {self.note: gr.skip()}
         try:
             added = self.services.adapters.store.add(Path(path))
@@ -115,9 +114,11 @@ class AdapterPanel:
         for changed in (self.frame.expand, self.search.input, settle):
             changed(trigger_mode="always_last", **shown)
         self.cards.pick(guarded(self.on_pick), prompt, prompt, **QUIET).then(**shown)
+        self.details.wire(shown_id, listed)
+        if not self.services.settings.is_local:
+            return
         added = self.file.upload(guarded(self.on_add), self.file, [self.note, self.file], **QUIET)
         added.then(**listed).then(**self.details.again)
-        self.details.wire(shown_id, listed)
         self.merging.wire()
         self.merging.button.click(
             guarded(self.on_merge),
@@ -136,7 +137,7 @@ def build_adapters(services: Services, prompt: Any, model: Any) -> AdapterPanel:
         file = gr.File(
             label="Add a LoRA file (.safetensors)",
             height=112,
-            visible=is_local(services.settings),
+            visible=services.settings.is_local,
             elem_id="adapter-file",
         )
         note = gr.HTML("", elem_id="adapter-note", elem_classes="slot", js_on_load=None)

@@ -12,16 +12,36 @@ from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.request import NO_ACCELERATOR, RANDOM_SEED, parse_request
 from studio.metadata import read_settings
 from studio.prompts import prompt_remarks
+from studio.token_count import count_tokens
+from studio.web.access import visitor_of
 from tabs import controls
-from tabs.controls import help_text
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
-from tabs.widgets import asset, build_chips, chips
+from tabs.keep_to import CONTROL_FIELDS, FREE, KeepTo
+from tabs.picture_in import (
+    HIRES_FIELDS,
+    PICTURE_FIELDS,
+    PictureIn,
+    default_of,
+    hires_for,
+)
+from tabs.widgets import chips
 
-_EXAMPLES = "Prompts that this model can draw"
+EXAMPLES = "Prompts that this model can draw"
 _ALWAYS_OPEN = ("prompt", "checkpoint", "num_images", "seed")
 """Fields whose controls are in no panel that folds."""
-_FORMATS = [".png", ".jpg", ".jpeg", ".webp"]
+_AS_THEY_ARE = (
+    "prompt",
+    "original_prompt",
+    "num_inference_steps",
+    "guidance_scale",
+    "scheduler",
+    "decoder",
+    "clip_skip",
+    "seed",
+    "num_images",
+)
+"""Fields whose controls are set to a value and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,28 +57,51 @@ class Ask:
     note: gr.HTML
     examples: gr.HTML
     warning: gr.HTML
+    count: gr.HTML
     plan: gr.HTML
     drop: gr.File
     drop_note: gr.HTML
+    describe: gr.Button
     random_seed: gr.Button
     reuse_seed: gr.Button
     settings: gr.Column
+    tools: gr.Column
+    picture: PictureIn
+    hires: gr.Accordion
+    keep_to: KeepTo
 
     @property
     def outputs(self) -> list[Component]:
         """Everything that `fill` may set."""
-        parts = [self.shape, self.note, self.examples, self.warning, self.drop_note]
-        return [*self.form.fields.values(), *self.errors.values(), *parts]
+        parts: list[Any] = [self.shape, self.note, self.examples, self.warning, self.drop_note, self.hires]
+        parts += [*self.picture.outputs, *self.keep_to.outputs]
+        return list(dict.fromkeys([*self.form.fields.values(), *self.errors.values(), *parts]))
 
-    def fill(self, values: Mapping[str, Any], note: str = "", left_out: Sequence[str] = ()) -> Updates:
+    def fill(
+        self,
+        values: Mapping[str, Any],
+        note: str = "",
+        left_out: Sequence[str] = (),
+        visitor: str | None = None,
+        picture_note: str = "",
+    ) -> Updates:
         """Set every control from request fields; what is missing or does not fit the model takes its default. `note`
-        and what was left out, already or here, are said where pictures are dropped."""
+        and what was left out, already or here, are said where pictures are dropped. The picture to begin from stays as
+        it is unless a `visitor` is named, whose it is to be; `picture_note` is said beside it."""
         checkpoint = self.checkpoint(values.get("checkpoint"))
         settings, unfit = self.fitted(values, checkpoint)
+        if visitor is not None and settings["init_image"] and not self.picture.usable(settings, visitor):
+            unfit = [*unfit, "the picture that it started from, which is not kept here"]
+            settings |= {name: default_of(name) for name in PICTURE_FIELDS}
         refused = [*left_out, *unfit]
         updates = self._model_updates(checkpoint, settings)
-        for name in ("prompt", "num_inference_steps", "guidance_scale", "scheduler", "decoder", "seed", "num_images"):
+        settings["prompt"] = settings.get("typed_prompt") or settings["prompt"]  # what it chose from, not its choice
+        for name in _AS_THEY_ARE:
             updates[self.form[name]] = settings[name]
+        updates |= self._beginning_updates(settings, visitor, picture_note)
+        if visitor is not None and not self.picture.usable({"init_image": settings["control_image"]}, visitor):
+            settings |= FREE
+        updates |= self.keep_to.show(settings, checkpoint)
         updates[self.form["negative_prompt"]] = controls.negative_prompt_for(
             settings["guidance_scale"], value=settings["negative_prompt"]
         )
@@ -101,6 +144,7 @@ class Ask:
         usual = accelerator or checkpoint
         return {
             "prompt": "",
+            "original_prompt": "",
             "negative_prompt": "",
             "checkpoint": checkpoint.id,
             "style": self.catalogue.styles_for(checkpoint)[0].id,
@@ -111,8 +155,11 @@ class Ask:
             "guidance_scale": usual.default_guidance,
             "scheduler": accelerator.scheduler if accelerator else checkpoint.default_scheduler,
             "decoder": "full",
+            "clip_skip": 1,
             "seed": RANDOM_SEED,
             "num_images": 1,
+            **{name: default_of(name) for name in (*PICTURE_FIELDS, *HIRES_FIELDS)},
+            **FREE,
         }
 
     def checkpoint(self, checkpoint_id: str | None) -> Checkpoint:
@@ -144,11 +191,19 @@ class Ask:
             said += accelerator.remarks(asked["num_inference_steps"], asked["guidance_scale"], asked["scheduler"])
         return controls.warning_html(" ".join(said)) if said else ""
 
+    def tokens(self, values: Mapping[str, Any]) -> str:
+        """How long the prompt is, and where a long one is parted (HTML)."""
+        prompt = str(values.get("prompt") or "")
+        told = count_tokens(self.checkpoint(values.get("checkpoint")), prompt) if prompt.strip() else None
+        return controls.note(told.words) if told else ""
+
     def on_model(self, data: Mapping[Component, Any]) -> Updates:
         """Input: the form. Output: all controls; size, steps, guidance, sampler and style as the model likes them."""
-        kept = ("prompt", "negative_prompt", "checkpoint", "seed", "num_images")
-        values = self.form.values(data)
-        return self.fill({name: values[name] for name in kept if name in values})
+        kept = ("prompt", "original_prompt", "negative_prompt", "checkpoint", "seed", "num_images")
+        kept += (*PICTURE_FIELDS, *CONTROL_FIELDS)
+        values = {name: value for name, value in self.form.values(data).items() if name in kept}
+        size = self.picture.size(values.get("init_image") or "", self.checkpoint(values.get("checkpoint")))
+        return self.fill({**values, **size})
 
     def on_accelerator(self, data: Mapping[Component, Any]) -> Updates:
         """Input: the form. Output: all controls; steps, guidance and sampler as the accelerator wants them, or as the
@@ -166,9 +221,9 @@ class Ask:
         """Inputs: the size sliders and the model. Output: the shape button that stands for them, if one does."""
         return gr.Radio(value=controls.shape_of(width, height, self.checkpoint(checkpoint_id)))
 
-    def on_drop(self, path: str | None, chosen: str) -> Updates:
-        """Inputs: a picture and the model that is chosen, which stays if we do not have the picture's. Output: all
-        controls, as the picture was made."""
+    def on_drop(self, path: str | None, chosen: str, token: Any = None) -> Updates:
+        """Inputs: a picture, the model that is chosen, which stays if we do not have the picture's, and the token.
+        Output: all controls, as the picture was made."""
         if path is None:
             return {self.drop_note: ""}
         try:
@@ -180,7 +235,23 @@ class Ask:
         if values["checkpoint"] not in known:
             left_out += [f"model {values['checkpoint']}"] if values["checkpoint"] else []
             values["checkpoint"] = chosen
-        return self.fill(values, "The settings of this picture are in place.", left_out)
+        return self.fill(values, "The settings of this picture are in place.", left_out, visitor_of(token))
+
+    def on_picture(self, path: str | None, token: Any, checkpoint_id: str) -> Updates:
+        """Inputs: a picture to begin from, token, model. Outputs: the panel with it, and its size."""
+        if path is None:
+            return {self.picture.told: gr.skip()}
+        try:
+            name = self.picture.take(path, token)
+        except InvalidRequest as error:
+            return {self.picture.told: controls.error_html(error.message, error.hint), self.picture.file: None}
+        size = self.picture.size(name, self.checkpoint(checkpoint_id))
+        shown = self.picture.show({"init_image": name, "mask": ""}, is_open=True)
+        return {**shown, **{self.form[side]: px for side, px in size.items()}, self.errors["init_image"]: ""}
+
+    def on_remove(self) -> Updates:
+        """Outputs: the panel without a picture."""
+        return self.picture.show({name: default_of(name) for name in PICTURE_FIELDS}, is_open=True)
 
     def on_error(self, error: InvalidRequest) -> Updates:
         """The sentence next to the control that caused it, and by the prompt unless that control is always in sight."""
@@ -201,7 +272,26 @@ class Ask:
             controls.negative_prompt_for, self.form["guidance_scale"], self.form["negative_prompt"], **FORM
         )
         self.random_seed.click(lambda: RANDOM_SEED, None, self.form["seed"], **QUIET)
+        self.drop.change(lambda path: gr.Button(interactive=path is not None), self.drop, self.describe, **QUIET)
         self.drop.clear(lambda: "", None, self.drop_note, **QUIET)
+        self._wire_beginning()
+
+    def _wire_beginning(self) -> None:
+        scale = self.form["hires_scale"]
+        scale.change(hires_for, scale, [self.form[name] for name in HIRES_FIELDS[1:]], **FORM)
+        editor, name = self.picture.editor, self.form["init_image"]
+        editor.clear(guarded(self.picture.on_cleared), name, editor, **QUIET)
+        self.picture.remove.click(guarded(self.on_remove), None, self.picture.outputs, **QUIET)
+
+    def _beginning_updates(self, settings: Mapping[str, Any], visitor: str | None, note: str) -> Updates:
+        """The second pass, and the picture to begin from: as it is, where no `visitor` is named."""
+        updates: Updates = {self.form[name]: settings[name] for name in ("hires_scale",)}
+        numbers = hires_for(settings["hires_scale"])
+        for name, control in zip(HIRES_FIELDS[1:], numbers, strict=True):
+            control.value = settings[name]
+            updates[self.form[name]] = control
+        updates[self.hires] = gr.Accordion(open=settings["hires_scale"] > 1)
+        return updates | (self.picture.stay() if visitor is None else self.picture.show(settings, note))
 
     def _model_updates(self, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Updates:
         limits: dict[str, Any] = {"minimum": checkpoint.min_size, "maximum": checkpoint.max_size}
@@ -215,20 +305,8 @@ class Ask:
             self.form["height"]: gr.Slider(value=settings["height"], **limits),
             self.shape: gr.Radio(choices=controls.shape_choices(checkpoint), value=shape),
             self.note: controls.checkpoint_note(checkpoint),
-            self.examples: chips(checkpoint.examples, _EXAMPLES),
+            self.examples: chips(checkpoint.examples, EXAMPLES),
         }
-
-
-class _Slots:
-    """Collects controls by field, each with the place for its error, while the layout is written down."""
-
-    def __init__(self) -> None:
-        self.fields: dict[str, Component] = {}
-        self.errors: dict[str, gr.HTML] = {}
-
-    def add(self, name: str, component: Component) -> None:
-        self.fields[name] = component
-        self.errors[name] = controls.build_error(name)
 
 
 def usable(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,71 +320,3 @@ def _is_usable(name: str, value: Any) -> bool:
     except InvalidRequest:
         return (name, value) == ("prompt", "")
     return True
-
-
-def build_ask(catalogue: Catalogue) -> Ask:
-    """Lay out two panels: the prompt with its buttons, then the settings, those seldom needed closed."""
-    checkpoint = catalogue.checkpoint(catalogue.default_checkpoint)
-    slots = _Slots()
-    with gr.Column(min_width=320, elem_id="ask"):
-        slots.add("prompt", controls.build_prompt())
-        warning = gr.HTML("", elem_id="prompt-warning", elem_classes="slot", js_on_load=asset("settle.js"))
-        with gr.Row(elem_classes="actions"):
-            generate = gr.Button("Generate", variant="primary", elem_id="generate", scale=3, min_width=120)
-            stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, scale=1, min_width=80)
-        plan = gr.HTML("", elem_id="plan", elem_classes="slot", js_on_load=None)
-        examples = build_chips(checkpoint.examples, _EXAMPLES, "examples")
-    with gr.Column(min_width=320, elem_id="settings") as settings:
-        slots.add(
-            "checkpoint", controls.build_choice("checkpoint", controls.checkpoint_choices(catalogue), checkpoint.id)
-        )
-        note = gr.HTML(controls.checkpoint_note(checkpoint), elem_id="model-note", js_on_load=None)
-        choices = controls.shape_choices(checkpoint)
-        shape = gr.Radio(choices, value=choices[0][1], label="Shape", elem_id="shape")
-        slots.add("num_images", controls.build_slider("num_images", 1))
-        with gr.Row(elem_classes="seed-row"):
-            seed = controls.build_seed()
-            random_seed = gr.Button("Random", elem_id="seed-random", size="sm", min_width=80, scale=0)
-            reuse_seed = gr.Button("Reuse last", elem_id="seed-reuse", size="sm", min_width=96, scale=0)
-        gr.HTML(controls.note(help_text("seed")), elem_classes="below", js_on_load=None)
-        slots.fields["seed"], slots.errors["seed"] = seed, controls.build_error("seed")
-        _build_details(catalogue, checkpoint, slots)
-        with gr.Accordion("Settings from a picture", open=False, elem_id="from-picture"):
-            drop = gr.File(
-                label="Drop a picture to get its settings back", file_types=_FORMATS, height=112, elem_id="drop"
-            )
-            drop_note = gr.HTML("", elem_id="drop-note", elem_classes="slot", js_on_load=None)
-    return Ask(
-        catalogue=catalogue,
-        form=Form(slots.fields),
-        errors=slots.errors,
-        generate=generate,
-        stop=stop,
-        shape=shape,
-        note=note,
-        examples=examples,
-        warning=warning,
-        plan=plan,
-        drop=drop,
-        drop_note=drop_note,
-        random_seed=random_seed,
-        reuse_seed=reuse_seed,
-        settings=settings,
-    )
-
-
-def _build_details(catalogue: Catalogue, checkpoint: Checkpoint, slots: _Slots) -> None:
-    with gr.Accordion("Look — style and what to keep out", open=False, elem_id="look"):
-        style = catalogue.styles_for(checkpoint)[0].id
-        slots.add("style", controls.build_choice("style", controls.style_choices(catalogue, checkpoint), style))
-        slots.add("negative_prompt", controls.build_negative_prompt())
-    with gr.Accordion("Care — time and closeness to the prompt", open=False, elem_id="care"):
-        slots.add("accelerator", controls.build_accelerator(catalogue, checkpoint))
-        slots.add("num_inference_steps", controls.build_slider("num_inference_steps", checkpoint.default_steps))
-        slots.add("guidance_scale", controls.build_slider("guidance_scale", checkpoint.default_guidance))
-        schedulers = controls.scheduler_choices(catalogue)
-        slots.add("scheduler", controls.build_choice("scheduler", schedulers, checkpoint.default_scheduler))
-        slots.add("decoder", controls.build_choice("decoder", controls.decoder_choices(), "full"))
-    with gr.Accordion("Exact size — width and height", open=False, elem_id="exact-size"):
-        slots.add("width", controls.build_size("width", checkpoint))
-        slots.add("height", controls.build_size("height", checkpoint))

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from studio.domain.catalogue import Accelerator, Catalogue, Checkpoint
-from studio.domain.request import NO_ACCELERATOR, RANDOM_SEED, ResolvedRequest, bounds
+from studio.domain.request import NO_ACCELERATOR, RANDOM_SEED, bounds, home_of
 
 Choice = tuple[str, str]
 
@@ -16,11 +16,11 @@ NO_ERROR = ""
 
 def title(field: str) -> str:
     """The label of a field's control."""
-    return ResolvedRequest.model_fields[field].title or field
+    return home_of(field).model_fields[field].title or field
 
 
 def help_text(field: str) -> str:
-    return ResolvedRequest.model_fields[field].description or ""
+    return home_of(field).model_fields[field].description or ""
 
 
 def element_id(field: str) -> str:

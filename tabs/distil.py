@@ -13,13 +13,14 @@ from studio.domain.catalogue import Checkpoint
 from studio.domain.distillation import OBJECTIVE_TITLES, DistillationPlan, label, look_every, parse_distillation, usual
 from studio.domain.errors import StudioError
 from studio.services import Services
+from studio.web.access import visitor_of
 from tabs import controls, distil_views, run_views
 from tabs.flash import FlashTab, able, accelerators_of, lines_of
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.result import build_confirm
 from tabs.run_panel import RunPanel
-from tabs.visitor import build_browser_state, visitor_of
+from tabs.visitor import build_browser_state
 from tabs.widgets import build_matrix
 
 LOOK_EVERY_S = 2.0

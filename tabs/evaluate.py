@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -9,6 +10,7 @@ from gradio.components import Component
 
 from studio.domain.errors import NotFound, StudioError
 from studio.evaluation import Standing
+from studio.evaluation_closer import groups_html, likeness_html, pairs_html
 from studio.evaluation_plots import anchors_html, frontier_html, strips_html
 from studio.evaluation_report import telling_places
 from studio.evaluation_scores import Analysis
@@ -17,6 +19,7 @@ from studio.gallery import opened
 from studio.judge_exams import exam_words
 from studio.services import Services
 from studio.sweep_views import sweep_html
+from studio.web.access import is_token, new_token, visitor_of
 from tabs import controls, evaluate_views
 from tabs.evaluate_ask import OWN, asked_for, build_size
 from tabs.evaluate_systems import SystemsPanel, build_systems_panel
@@ -25,9 +28,9 @@ from tabs.handlers import FORM, QUIET, Updates, guarded
 from tabs.judges import JudgesPanel, build_judges
 from tabs.probe import ProbePanel, build_probe
 from tabs.sweep import build_sweep
-from tabs.visitor import build_browser_state, is_token, new_token, own_image, owner_of, visitor_of
+from tabs.visitor import build_browser_state, own_image, owner_of
 from tabs.vote import VotePanel, build_vote
-from tabs.widgets import build_matrix
+from tabs.widgets import build_matrix, scroll_to
 
 LOOK_EVERY_S = 2.0
 _TELLING, _IN_ORDER = "telling", "order"
@@ -52,6 +55,7 @@ class EvaluateTab:
     stop: gr.Button
     go_on: gr.Button
     earlier: gr.Dropdown
+    taken_in: gr.UploadButton
     verdict: gr.HTML
     table: gr.HTML
     plots: gr.HTML
@@ -63,6 +67,7 @@ class EvaluateTab:
     matrix: gr.HTML
     slider: gr.ImageSlider
     facts: gr.HTML
+    send: gr.Button
     exports: Mapping[str, gr.Button]
     vote: VotePanel
     judges: JudgesPanel
@@ -70,6 +75,8 @@ class EvaluateTab:
     timer: gr.Timer
     shown: gr.BrowserState
     page: gr.State
+    picked: gr.State
+    problem: gr.State
 
     @property
     def results(self) -> list[Any]:
@@ -78,20 +85,25 @@ class EvaluateTab:
         return [*told, self.turn, self.stop, self.go_on, *self.exports.values()]
 
     @property
+    def picks(self) -> list[Any]:
+        """Everything that choosing a picture may set."""
+        return [self.slider, self.facts, self.send, self.picked]
+
+    @property
     def outputs(self) -> list[Any]:
         """Everything that opening the page may set."""
         panel = self.systems
         return [
             panel.asked, panel.examples, panel.form["adapter"], panel.form["checkpoint"], *panel.outputs,
-            self.comes_to, self.earlier, *self.results,
+            self.earlier, *self.results,
         ]  # fmt: skip
 
     def on_load(self, asked: Any, shown: Any, token: Any) -> Updates:
-        """Inputs: what the browser kept. Outputs: the systems, the evaluation as it stands, the earlier ones."""
+        """Inputs: what the browser kept. Outputs: the systems, the evaluation as it stands, the earlier ones. What it
+        comes to is for `on_form`, which knows what the form asks for."""
         updates = self.systems.on_load(asked)
         return {
             **updates,
-            self.comes_to: self._comes_to(updates[self.systems.asked], {}),
             self.earlier: self._earlier(shown, token),
             **self.show(shown, token, 0, _TELLING),
         }
@@ -107,7 +119,7 @@ class EvaluateTab:
             evaluation = asked_for(self.systems, data[self.systems.asked], self.form.values(data))
             begun = self.services.evaluations.submit_resolved(evaluation, visitor_of(token))
         except StudioError as error:
-            return {self.error: controls.error_html(error.message, error.hint)}
+            return self._said(controls.error_html(error.message, error.hint))
         return self._begun(begun, token)
 
     def on_go_on(self, shown: Any, token: Any) -> Updates:
@@ -118,24 +130,24 @@ class EvaluateTab:
         try:
             return self._begun(self.services.evaluations.submit_resolved(standing.evaluation, visitor_of(token)), token)
         except StudioError as error:
-            return {self.error: controls.error_html(error.message, error.hint)}
+            return self._said(controls.error_html(error.message, error.hint))
 
     def _begun(self, begun: Standing, token: str) -> Updates:
         return {
-            self.error: "",
+            **self._said(""),
             self.token: token,
             self.shown: begun.id,
             self.page: 0,
             self.earlier: self._earlier(begun.id, token),
-            self.slider: gr.ImageSlider(value=None, visible=False),
-            self.facts: "",
+            **self._unpicked(),
             **self.vote.closed(),
             **self.show(begun.id, token, 0, _TELLING),
         }
 
-    def on_look(self, shown: Any, token: Any, page: Any, order: Any) -> Updates:
-        """Inputs: what shows. Outputs: the same as it stands now, all of it: Gradio's client may lose an update."""
-        return self.show(shown, token, page, order) if shown else {self.stop: gr.skip()}
+    def on_look(self, shown: Any, token: Any, page: Any, order: Any, problem: Any = "") -> Updates:
+        """Inputs: what shows, and what was wrong last. Outputs: the same as it stands now, all of it: Gradio's client
+        may lose an update."""
+        return {self.error: problem, **(self.show(shown, token, page, order) if shown else {})}
 
     def on_stop(self, shown: Any, token: Any) -> Any:
         """Inputs: the evaluation, the token. Output: the Stop button."""
@@ -146,8 +158,27 @@ class EvaluateTab:
 
     def on_choose(self, chosen: Any, token: Any, order: Any) -> Updates:
         """Inputs: an earlier evaluation, the token. Outputs: it shows."""
-        hidden = {self.slider: gr.ImageSlider(value=None, visible=False), self.facts: "", **self.vote.closed()}
+        hidden = {**self._unpicked(), **self.vote.closed()}
         return {self.shown: chosen, self.page: 0, **hidden, **self.show(chosen, token, 0, order)}
+
+    def on_take_in(self, file: Any, token: Any) -> Updates:
+        """Inputs: a results.json, the token. Outputs: what it says, as if it had been drawn here, or the error."""
+        token = token if is_token(token) else new_token()
+        owner = owner_of(self.services.settings, token)
+        try:
+            taken = self.services.evaluations.take_in(Path(str(file)), visitor_of(token), owner)
+        except StudioError as error:
+            return self._said(controls.error_html(error.message, error.hint))
+        return self._begun(taken, token)
+
+    def _said(self, problem: str) -> Updates:
+        """What is wrong with what was asked (HTML, "" for nothing), now and at every look."""
+        return {self.error: problem, self.problem: problem}
+
+    def _unpicked(self) -> Updates:
+        """No picture is chosen."""
+        hidden = gr.ImageSlider(value=None, visible=False)
+        return {self.slider: hidden, self.facts: "", self.send: gr.Button(visible=False), self.picked: None}
 
     def on_turn(self, by: int) -> Any:
         """The handler that turns the page. Inputs: what shows. Outputs: other prompts of it."""
@@ -181,6 +212,8 @@ class EvaluateTab:
         return {
             self.slider: gr.ImageSlider(value=pair, visible=True),
             self.facts: evaluate_views.facts(record, standing.results.get(cell.index)),
+            self.send: gr.Button(visible=True),
+            self.picked: record.id,
         }
 
     def show(self, shown: Any, token: Any, page: Any, order: Any) -> Updates:
@@ -205,7 +238,7 @@ class EvaluateTab:
             self.back: gr.Button(interactive=first > 0),
             self.forth: gr.Button(interactive=first + size < len(places)),
             self.stop: gr.Button(interactive=standing.is_running),
-            self.go_on: gr.Button(visible=not standing.is_running and not is_whole),
+            self.go_on: gr.Button(visible=not (standing.is_running or is_whole or standing.is_taken_in)),
             **{
                 button: gr.Button(
                     visible=bool(standing.results) and (name != "sweep.html" or bool(standing.evaluation.axes)),
@@ -233,11 +266,14 @@ class EvaluateTab:
         }  # fmt: skip
 
     def _comes_to(self, asked: Any, values: Mapping[str, Any]) -> str:
+        evaluations = self.services.evaluations
         try:
             evaluation = asked_for(self.systems, asked, values)
         except StudioError as error:
             return controls.warning_html(f"{error.message} {error.hint}".strip())
-        return evaluate_views.comes_to(evaluation, self.services.evaluations.remaining_s(evaluation))
+        return evaluate_views.comes_to(
+            evaluation, evaluations.remaining_s(evaluation), evaluations.to_fetch(evaluation)
+        )
 
     def _found(self, shown: Any, token: Any) -> Standing | None:
         owner = owner_of(self.services.settings, token)
@@ -252,13 +288,18 @@ class EvaluateTab:
         ids = [evaluation_id for _, evaluation_id in choices]
         return gr.Dropdown(choices=choices, value=shown if shown in ids else None, visible=bool(choices))
 
+    @property
+    def asks(self) -> set[Component]:
+        """What `on_form` reads."""
+        return {*self.form.inputs, self.systems.asked}
+
     def wire(self) -> None:
         """How the parts depend on each other."""
-        asked = {*self.form.inputs, self.systems.asked}
+        asked = self.asks
         for component in (*self.form.fields.values(), self.systems.asked):
             component.change(guarded(self.on_form), asked, self.comes_to, **FORM)  # type: ignore
         begun = [
-            *self.results, self.error, self.token, self.shown, self.page, self.earlier, self.slider, self.facts,
+            *self.results, self.error, self.problem, self.token, self.shown, self.page, self.earlier, *self.picks,
             *self.vote.outputs,
         ]  # fmt: skip
         chosen_set = self.form["prompt_set"]
@@ -266,13 +307,18 @@ class EvaluateTab:
         self.start.click(guarded(self.on_start), {*asked, self.token}, begun, **FORM)
         self.go_on.click(guarded(self.on_go_on), [self.shown, self.token], begun, **QUIET)
         look: list[Any] = [self.shown, self.token, self.page, self.order]
-        self.timer.tick(guarded(self.on_look), look, self.results, trigger_mode="once", **QUIET)
+        looked = [*self.results, self.error]
+        self.timer.tick(guarded(self.on_look), [*look, self.problem], looked, trigger_mode="once", **QUIET)
         self.stop.click(guarded(self.on_stop), [self.shown, self.token], self.stop, **QUIET)
-        chosen = [self.shown, self.page, self.slider, self.facts, *self.vote.outputs, *self.results]
+        taken: list[Any] = [self.taken_in, self.token]  # one that comes while another is read waits for its turn
+        self.taken_in.upload(guarded(self.on_take_in), taken, begun, trigger_mode="always_last", **QUIET)
+        chosen = [self.shown, self.page, *self.picks, *self.vote.outputs, *self.results]
         self.earlier.input(guarded(self.on_choose), [self.earlier, self.token, self.order], chosen, **QUIET)
         for event, by in ((self.back.click, -1), (self.forth.click, 1), (self.order.input, 0)):
             event(guarded(self.on_turn(by)), look, [self.page, *self.results], **QUIET)
-        self.matrix.pick(guarded(self.on_pick), [self.shown, self.token], [self.slider, self.facts], **QUIET)
+        self.matrix.pick(guarded(self.on_pick), [self.shown, self.token], self.picks, **QUIET).then(
+            None, js=scroll_to("evaluate-slider"), **QUIET
+        )
 
 
 def _reached(standing: Standing) -> list[int]:
@@ -281,12 +327,15 @@ def _reached(standing: Standing) -> list[int]:
 
 
 def _plots(standing: Standing, analysis: Analysis) -> str:
-    parts = (
+    parts = [
         frontier_html(analysis),
         strips_html(analysis),
         anchors_html(analysis, standing.folder.anchors),
         skills_html(analysis),
-    )
+        likeness_html(analysis),
+    ]
+    if not standing.is_running:  # every pair takes seconds, and a page asks every other second
+        parts += [pairs_html(analysis), groups_html(analysis)]
     return "".join(parts)
 
 
@@ -306,6 +355,9 @@ def build_evaluate(services: Services, token: gr.BrowserState, asked: gr.Browser
                 )
             earlier = gr.Dropdown(
                 [], label="Evaluations so far", visible=False, filterable=False, elem_id="evaluate-earlier"
+            )
+            taken_in = gr.UploadButton(
+                "Open a results.json", file_types=[".json"], type="filepath", size="sm", elem_id="evaluate-take-in"
             )
         with gr.Column(scale=7, min_width=320, elem_id="evaluate-result"):
             verdict = gr.HTML("", elem_id="evaluate-verdict", js_on_load=None)
@@ -330,6 +382,7 @@ def build_evaluate(services: Services, token: gr.BrowserState, asked: gr.Browser
                 elem_id="evaluate-slider", max_height=480, buttons=[],
             )  # fmt: skip
             facts = gr.HTML("", elem_id="evaluate-facts", js_on_load=None)
+            send = gr.Button("Send to Generate", size="sm", visible=False, elem_id="evaluate-send")
             plots = gr.HTML("", elem_id="evaluate-plots", js_on_load=None)
             shown = build_browser_state("evaluation")
             vote = build_vote(services, token, shown)
@@ -337,10 +390,11 @@ def build_evaluate(services: Services, token: gr.BrowserState, asked: gr.Browser
             probe = build_probe(services, token)
     tab = EvaluateTab(
         services=services, token=token, systems=systems, form=Form(fields), comes_to=comes_to, error=error,
-        start=start, stop=stop, go_on=go_on, earlier=earlier, verdict=verdict, table=table, plots=plots, turn=turn,
-        order=order, back=back, forth=forth, page_line=page_line, matrix=matrix, slider=slider, facts=facts,
+        start=start, stop=stop, go_on=go_on, earlier=earlier, taken_in=taken_in, verdict=verdict, table=table,
+        plots=plots, turn=turn,
+        order=order, back=back, forth=forth, page_line=page_line, matrix=matrix, slider=slider, facts=facts, send=send,
         exports=exports, vote=vote, judges=judges, probe=probe, timer=gr.Timer(LOOK_EVERY_S), shown=shown,
-        page=gr.State(0),
+        page=gr.State(0), picked=gr.State(None), problem=gr.State(""),
     )  # fmt: skip
     tab.wire()
     return tab

@@ -14,7 +14,6 @@ from tabs import evaluate_views
 from tabs.evaluate_systems import SystemsPanel
 from tabs.flash import lines_of
 from tabs.sweep import axes_of
-from tabs.visitor import is_local
 
 GUEST_PICTURES = 300
 """What a guest of a shared page may have drawn at once."""
@@ -30,7 +29,7 @@ def asked_for(systems: SystemsPanel, asked: Any, values: Mapping[str, Any]) -> E
     prompts, images = dict(PRESETS).get(values.get("preset", "quick"), PRESETS["quick"])
     chosen = values.get("prompt_set") or _SUITED
     more: dict[str, Any] = {"num_prompts": prompts, "num_images": images, "seed": values.get("seed") or 0}
-    more["judge"] = values.get("judge") or ""
+    more |= {name: values.get(name) or "" for name in ("judge", "second_judge")}
     if chosen == OWN:
         more["prompts"] = lines_of(values.get("prompts"))
     elif chosen != _SUITED:
@@ -39,7 +38,7 @@ def asked_for(systems: SystemsPanel, asked: Any, values: Mapping[str, Any]) -> E
     axes = axes_of(values)
     request = systems.swept(asked, axes, **more) if axes else systems.request(asked, **more)
     evaluation = systems.services.evaluations.resolve(request)
-    if not is_local(systems.services.settings) and len(evaluation.cells) > GUEST_PICTURES:
+    if not systems.services.settings.is_local and len(evaluation.cells) > GUEST_PICTURES:
         raise InvalidRequest(
             f"That comes to {len(evaluation.cells)} pictures; guests may have {GUEST_PICTURES} drawn at once.",
             "Take fewer systems or a smaller size.",
@@ -48,9 +47,16 @@ def asked_for(systems: SystemsPanel, asked: Any, values: Mapping[str, Any]) -> E
     return evaluation
 
 
+def judge_choices(services: Services) -> list[tuple[str, str]]:
+    """Every judge as (label, name)."""
+    missing = {row.name: f"{row.title} ({row.megabytes} MB)" for row in services.scoring.missing()}
+    return [(missing.get(name, name), name) for name in services.scoring.judges()]
+
+
 def build_size(services: Services) -> dict[str, Component]:
     """The controls by the name of what they set."""
     sets = [("What suits the models", _SUITED), *((each.title, each.id) for each in PROMPT_SETS.values())]
+    judges = judge_choices(services)
     return {
         "preset": gr.Dropdown(
             [(title, name) for name, title in evaluate_views.PRESET_TITLES.items()], value="quick", filterable=False,
@@ -63,9 +69,14 @@ def build_size(services: Services) -> dict[str, Component]:
             label="My own prompts, one a line", lines=3, max_lines=8, elem_id="evaluate-prompts", visible=False,
         ),
         "judge": gr.Dropdown(
-            [("The one that knows the models' pictures", ""), *((name, name) for name in services.scoring.judges())],
+            [("The one that knows the models' pictures", ""), *judges],
             value="", filterable=False, label="Judge of CLIP scores", elem_id="evaluate-by",
             info="With another one the same pictures are only judged again.",
+        ),
+        "second_judge": gr.Dropdown(
+            [("None", ""), *judges], value="", filterable=False, label="Second judge",
+            info="Do both find the same ahead? Scores of one judge may be its taste.", elem_id="evaluate-second",
+            visible=len(judges) > 1,
         ),
         "seed": gr.Number(
             0, precision=0, label="Seed", info="With the same one, what was drawn is not drawn again.",

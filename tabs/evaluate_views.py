@@ -12,6 +12,7 @@ from studio.domain.images import ImageRecord
 from studio.domain.training_estimate import span
 from studio.evaluation import Standing
 from studio.evaluation_scores import WORDS, Analysis, SystemScore
+from studio.offered_judges import OfferedJudge
 from studio.paired import LEAST_PROMPTS, USUAL_SPREAD, prompts_needed
 from tabs import controls, views
 from tabs.run_grid_views import progress
@@ -58,12 +59,14 @@ def _note(system: System, catalogue: Catalogue) -> str:
     return ("Control. " if system.is_control else "") + " · ".join(facts)
 
 
-def comes_to(evaluation: Evaluation, seconds: float | None) -> str:
-    """How many pictures there will be, how long that takes, and what it can show (HTML)."""
+def comes_to(evaluation: Evaluation, seconds: float | None, fetched: Sequence[OfferedJudge] = ()) -> str:
+    """How many pictures there will be, how long that takes, which judges are fetched before, and what it can show
+    (HTML)."""
     count, prompts = len(evaluation.cells), len(evaluation.prompts)
     time = f", about {span(seconds)}" if seconds is not None else ""
     size = f"{len(evaluation.systems)} systems × {prompts} prompts × {evaluation.num_images}"
-    return controls.note(f"{size}: {count:,} pictures{time}.") + controls.note(_power(prompts))
+    first = [controls.note(f"{row.title} is fetched first: {row.megabytes} MB, once.") for row in fetched]
+    return "".join([controls.note(f"{size}: {count:,} pictures{time}."), *first, controls.note(_power(prompts))])
 
 
 def _power(prompts: int) -> str:
@@ -150,7 +153,11 @@ def _title(system: System, evaluation: Evaluation) -> str:
 def _short(score: SystemScore | None) -> str:
     if score is None:
         return ""
-    said = [f"{WORDS[measure].title} {WORDS[measure].form(each.value)}" for measure, each in score.means.items()]
+    said = [
+        f"{WORDS[measure].title} {WORDS[measure].form(each.value)}"
+        for measure, each in score.means.items()
+        if measure != "second"
+    ]
     return " · ".join(said)
 
 

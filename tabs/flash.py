@@ -17,11 +17,12 @@ from studio.flash import KIND, comparison_of
 from studio.gallery import opened
 from studio.job import Job
 from studio.services import Services
+from studio.web.access import is_token, new_token, visitor_of
 from tabs import controls, flash_views
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
-from tabs.visitor import build_browser_state, is_token, new_token, own_image, visitor_of
-from tabs.widgets import build_chips, build_matrix, chips
+from tabs.visitor import build_browser_state, own_image
+from tabs.widgets import build_chips, build_matrix, chips, scroll_to
 
 LOOK_EVERY_S = 1.0
 STEP_CHOICES = (1, 2, 4, 8)
@@ -183,7 +184,9 @@ class FlashTab:
         look = [self.job, self.token]
         self.timer.tick(guarded(self.on_look), look, self.results, trigger_mode="once", **QUIET)
         self.stop.click(guarded(self.on_stop), [self.job, self.token], self.stop, **QUIET)
-        self.matrix.pick(guarded(self.on_pick), [self.token, self.job], self.slider, **QUIET)
+        self.matrix.pick(guarded(self.on_pick), [self.token, self.job], self.slider, **QUIET).then(
+            None, js=scroll_to("flash-slider"), **QUIET
+        )
 
 
 def able(services: Services) -> list[Checkpoint]:

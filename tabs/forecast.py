@@ -9,13 +9,12 @@ from studio.domain.memory import SHORTAGE_REMEDY, gigabytes
 from studio.domain.request import GenerationRequest, parse_request
 from studio.services import Services
 from tabs import controls
-from tabs.visitor import is_local
 
 
 def memory_note(services: Services, values: Mapping[str, Any]) -> str:
     """A line on what the picture that the form asks for will take (HTML); a warning where it will not fit. Nothing
     while the engine is not there, or the form asks for nothing that could be made."""
-    if not is_local(services.settings):
+    if not services.settings.is_local:
         return ""
     try:
         plan = services.planning.plan_if_known(parse_request({**values, "prompt": values.get("prompt") or "anything"}))
@@ -36,6 +35,6 @@ def plan_line(services: Services, checkpoint: Checkpoint) -> str:
     if plan is None:
         return "Known once the engine is ready; open this tab again in a moment."
     at = f"at {checkpoint.native_size} px: about {gigabytes(plan.needed_bytes)}"
-    if not is_local(services.settings):
+    if not services.settings.is_local:
         return f"{at}; {plan.manner}"
     return f"{at} of {gigabytes(plan.free_bytes)} free; {plan.manner if plan.fits else 'does not fit'}"

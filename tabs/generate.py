@@ -25,13 +25,17 @@ from studio.domain.images import ImageRecord
 from studio.generation import KIND
 from studio.job import Job
 from studio.services import Services
+from studio.web.access import is_token, new_token, visitor_of
 from tabs import views
 from tabs.adapters import build_adapters
-from tabs.ask import Ask, build_ask, usable
+from tabs.ask import Ask, usable
+from tabs.ask_layout import build_ask
+from tabs.enhance import build_enhance
 from tabs.forecast import memory_note
 from tabs.handlers import FORM, QUIET, Updates, guarded, moments
 from tabs.result import MAX_RECENT, Result, build_result, toggle_star
-from tabs.visitor import build_browser_state, is_token, new_token, own_image, visitor_of
+from tabs.send_to import LOOK_JS, Sending
+from tabs.visitor import build_browser_state, check_may_delete, own_image, owner_of
 from tabs.widgets import build_signal
 
 logger = logging.getLogger(__name__)
@@ -63,7 +67,7 @@ class GenerateTab:
     @property
     def settle(self) -> dict[str, Any]:
         """A listener that keeps the settings, warns of words and says what a picture will take, once they stand."""
-        outputs = [self.saved, self.ask.warning, self.ask.plan]
+        outputs = [self.saved, self.ask.warning, self.ask.count, self.ask.plan]
         return {"fn": guarded(self.on_settle), "inputs": self.ask.form.inputs, "outputs": outputs, **FORM}
 
     def on_load(self, token: Any, saved: Any, recent: Any) -> Updates:
@@ -71,15 +75,15 @@ class GenerateTab:
         self.services.own_checkpoints.refresh()
         self.services.own_accelerators.refresh()
         updates: Updates = {self.token: token if is_token(token) else new_token()}
-        updates |= self.ask.fill(usable(saved)) if isinstance(saved, dict) else self.ask.models()
+        kept_settings = usable(saved) if isinstance(saved, dict) else None
+        updates |= self.ask.fill(kept_settings, visitor=visitor_of(token)) if kept_settings else self.ask.models()
         jobs = self.active(token)  # before the pictures: what ends in between is found there
         latest = (
             self.services.gallery.find(visitor=visitor_of(token), limit=MAX_RECENT, compared=False)
             if is_token(token)
             else []
         )
-        kept = recent if isinstance(recent, list) else []
-        records = self.result.records([*(record.id for record in latest), *kept])
+        records = self.result.records([*(record.id for record in latest), *self.recent_of(recent, token)])
         if jobs:
             updates |= self.result.with_strip([record.id for record in records], None)
             updates |= {self.signal: jobs[0].id}
@@ -92,13 +96,20 @@ class GenerateTab:
         settings to keep."""
         values = self.ask.form.values(data)
         plan = {self.ask.plan: memory_note(self.services, values)}
-        return {self.saved: values, self.ask.warning: self.ask.warn(values), **plan}
+        return {
+            self.saved: values,
+            self.ask.warning: self.ask.warn(values),
+            self.ask.count: self.ask.tokens(values),
+            **plan,
+        }
 
     def on_generate(self, data: Data) -> Updates:
         """Inputs: form and token. Outputs: the new job, or the error next to its control."""
         token = data[self.token] if is_token(data[self.token]) else new_token()
         try:
-            job = self.services.generation.submit(self.ask.form.read(data), visitor_of(token))
+            request = self.ask.form.read(data)
+            self.ask.picture.check_own(request, visitor_of(token))
+            job = self.services.generation.submit(request, visitor_of(token))
         except InvalidRequest as error:
             return self.ask.on_error(error)
         except StudioError as error:
@@ -126,8 +137,11 @@ class GenerateTab:
         """Inputs: token, recent pictures, the job asked for last and the one told last. Outputs: stage, strip and
         buttons, until no job is left."""
         yield {self.ask.stop: gr.skip()}  # registers the generator, so that a closed page can end it
-        recent, told = list(data[self.result.recent] or []), data[self.told]
+        told = data[self.told]
+        recent: list[str] | None = None
         while job := self.untold(data, told):
+            if recent is None:  # not before: most looks, every few seconds, find no job
+                recent = self.recent_of(data[self.result.recent], data[self.token])
             for event in moments(job):
                 if isinstance(event, ImageReady):
                     recent = [event.image_id, *recent]
@@ -162,7 +176,7 @@ class GenerateTab:
         job = self.own_job(told, data[self.token]) if told and told != data[self.settled] else None
         if job is None:
             return {self.settled: told}
-        recent = [*reversed(made(job)), *(data[self.result.recent] or [])]
+        recent = [*reversed(made(job)), *self.recent_of(data[self.result.recent], data[self.token])]
         stop = gr.Button(interactive=bool(self.active(data[self.token])))
         return {**self.on_end(job, job.wait(timeout=0), recent), self.ask.stop: stop, self.settled: told}
 
@@ -200,26 +214,34 @@ class GenerateTab:
     def own(self, image_id: str | None, token: Any) -> ImageRecord:
         return own_image(self.services.gallery, self.services.settings, image_id, token)
 
+    def recent_of(self, recent: Any, token: Any) -> list[str]:
+        """The ids that a browser sent of pictures, without those that its visitor may not see."""
+        ids = [str(image_id) for image_id in recent] if isinstance(recent, list) else []
+        owner = owner_of(self.services.settings, token)
+        records = self.result.records(ids)
+        return [record.id for record in records if owner is None or record.visitor == owner]
+
     def on_pick(self, token: Any, recent: Any, event: gr.EventData) -> Updates:
         """Inputs: token, strip. Event: the picture that was chosen. Outputs: stage, facts, buttons."""
-        return self.result.show(self.own(event.id, token), recent or [])
+        return self.result.show(self.own(event.id, token), self.recent_of(recent, token))
 
     def on_star(self, image_id: str | None, token: Any, recent: Any) -> Updates:
         """Inputs: the shown picture, token, strip. Outputs: the star button and the strip."""
         record = self.own(image_id, token)
         label = toggle_star(self.services.gallery, record)
-        return {self.result.star: label, **self.result.with_strip(recent or [], record.id)}
+        return {self.result.star: label, **self.result.with_strip(self.recent_of(recent, token), record.id)}
 
     def on_delete(self, image_id: str | None, token: Any, recent: Any) -> Updates:
         """Inputs: the shown picture, token, strip. Outputs: the next picture, or the empty stage."""
+        check_may_delete(self.services.settings)
         self.services.gallery.delete(self.own(image_id, token).id)
-        left = self.result.records(recent)
+        left = self.result.records(self.recent_of(recent, token))
         ids = [record.id for record in left]
         return self.result.show(left[0], ids) if left else self.result.clear(self.result.idle(), ids)
 
     def on_reuse(self, image_id: str | None, token: Any) -> Updates:
         """Inputs: a picture, token. Outputs: the form, as the picture was made."""
-        return self.ask.fill(self.own(image_id, token).recipe.model_dump())
+        return self.ask.fill(self.own(image_id, token).recipe.model_dump(), visitor=visitor_of(token))
 
     def on_reuse_seed(self, image_id: str | None, token: Any) -> Any:
         """Inputs: the shown picture, token. Output: its seed."""
@@ -238,11 +260,13 @@ def made(job: Job) -> list[str]:
 def build_generate(services: Services) -> GenerateTab:
     """Lay out both columns and wire them."""
     with gr.Row(elem_id="generate-columns"):
-        ask = build_ask(services.catalogue)
+        ask = build_ask(services.catalogue, services.sources, services.settings)
         with ask.settings:
             adapters = build_adapters(services, ask.form["prompt"], ask.form["checkpoint"])
+        with ask.tools:
+            enhance = build_enhance(services, ask)
         with gr.Column(min_width=320, elem_id="result"):
-            result = build_result(services.catalogue, services.gallery)
+            result = build_result(services.catalogue, services.gallery, may_delete=services.settings.may_delete)
     tab = GenerateTab(
         services=services,
         ask=ask,
@@ -255,6 +279,8 @@ def build_generate(services: Services) -> GenerateTab:
     )
     ask.wire()
     adapters.wire(ask.warning.settle, result.shown_id)
+    enhance.wire(tab.token, tab.settle)
+    ask.keep_to.wire(ask.form["checkpoint"], tab.token, tab.settle)
     _wire_jobs(tab)
     _wire_result(tab)
     return tab
@@ -265,11 +291,19 @@ def _wire_jobs(tab: GenerateTab) -> None:
     settle = tab.settle
     submit = {"fn": guarded(tab.on_generate), "inputs": {*form.inputs, tab.token}, "outputs": tab.outputs, **FORM}
     tab.ask.warning.settle(trigger_mode="always_last", **settle)
-    tab.ask.generate.click(**submit).then(**settle)
+    picture = tab.ask.picture
+    painted = {
+        "fn": guarded(picture.on_painted), "inputs": [picture.editor, form["init_image"], tab.token],
+        "outputs": form["mask"], **QUIET,
+    }  # fmt: skip
+    tab.ask.generate.click(**painted).then(**submit).then(**settle)
+    begun = [picture.file, tab.token, form["checkpoint"]]
+    outputs = [*picture.outputs, form["width"], form["height"], tab.ask.errors["init_image"]]
+    picture.file.upload(guarded(tab.ask.on_picture), begun, outputs, **QUIET).then(**settle)
     tab.ask.examples.pick(guarded(tab.on_example), None, prompt, **QUIET).then(**settle)
     tab.result.stage.example(guarded(tab.on_example), None, prompt, **QUIET).then(**submit).then(**settle)
     model = form["checkpoint"]
-    dropped = [tab.ask.drop, model]
+    dropped = [tab.ask.drop, model, tab.token]
     tab.ask.drop.upload(guarded(tab.ask.on_drop), dropped, tab.ask.outputs, **QUIET).then(**settle)
     model.change(guarded(tab.on_model), [model, tab.result.shown_id, tab.token], tab.result.stage, **QUIET)
     tab.ask.stop.click(guarded(tab.on_stop), tab.token, tab.ask.stop, **QUIET)
@@ -295,8 +329,13 @@ def _wire_result(tab: GenerateTab) -> None:
     shown = [result.shown_id, tab.token]
     result.strip.pick(guarded(tab.on_pick), [tab.token, result.recent], result.outputs, **QUIET)
     result.star.click(guarded(tab.on_star), [*shown, result.recent], result.outputs, **QUIET)
-    result.delete.click(lambda: gr.Row(visible=True), None, result.confirm, **QUIET)
-    result.delete_no.click(lambda: gr.Row(visible=False), None, result.confirm, **QUIET)
-    result.delete_yes.click(guarded(tab.on_delete), [*shown, result.recent], result.outputs, **QUIET)
+    if tab.services.settings.may_delete:
+        result.delete.click(lambda: gr.Row(visible=True), None, result.confirm, **QUIET)
+        result.delete_no.click(lambda: gr.Row(visible=False), None, result.confirm, **QUIET)
+        result.delete_yes.click(guarded(tab.on_delete), [*shown, result.recent], result.outputs, **QUIET)
     result.reuse.click(guarded(tab.on_reuse), shown, ask.outputs, **QUIET).then(**tab.settle)
+    sends, sending = result.sends, Sending(services=tab.services, ask=ask)
+    for button, fill in sending.of(sends):
+        filled = button.click(guarded(fill), shown, ask.outputs, **QUIET)
+        filled.then(None, js=LOOK_JS, **QUIET).then(**tab.settle)
     ask.reuse_seed.click(guarded(tab.on_reuse_seed), shown, ask.form["seed"], **QUIET)

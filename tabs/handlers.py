@@ -3,8 +3,6 @@
 import functools
 import html
 import inspect
-import logging
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -14,8 +12,7 @@ import gradio as gr
 from studio.domain.errors import StudioError
 from studio.domain.events import Event
 from studio.job import Job
-
-logger = logging.getLogger(__name__)
+from studio.unexpected import unexpected
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """For a quick listener of ours: no queue, no overlay, no place in the API."""
@@ -65,9 +62,7 @@ def shown(error: Exception) -> gr.Error:
         return error
     if isinstance(error, StudioError):
         return gr.Error(html.escape(str(error)), print_exception=False, title="This did not work")
-    error_id = secrets.token_hex(4)
-    logger.error("unexpected error (id %s)", error_id, exc_info=error)
-    return gr.Error(f"Unexpected error (id {error_id}). The log has the details.", print_exception=False)
+    return gr.Error(str(unexpected(error)), print_exception=False)
 
 
 def moments(job: Job, previews: bool = True) -> Iterator[Event | None]:

@@ -9,6 +9,7 @@ from studio.domain.errors import StudioError
 from studio.judge_exams import exam_html
 from studio.services import Services
 from tabs import controls
+from tabs.evaluate_ask import judge_choices
 from tabs.handlers import QUIET, SLOW, guarded
 
 
@@ -42,13 +43,15 @@ class JudgesPanel:
 
 def build_judges(services: Services) -> JudgesPanel:
     """Lay out the judge, its exam and the button."""
-    judges = list(services.scoring.judges())
+    judges = judge_choices(services)
     with gr.Accordion("What the judge can see", open=False, elem_id="evaluate-judges"):
         judge = gr.Dropdown(
-            judges, value=judges[0], label="Judge", filterable=False, elem_id="evaluate-judge",
-            info="Of CLIP scores: ours for pocket models, or a folder of open_clip's in the judges folder.",
+            judges, value=judges[0][1], label="Judge", filterable=False, elem_id="evaluate-judge",
+            info="Of CLIP scores: ours for pocket models, or one of the judges folder.",
         )  # fmt: skip
-        told = gr.HTML(exam_html(services.judge_exams.known(judges[0])), elem_id="evaluate-judge-told", js_on_load=None)
+        told = gr.HTML(
+            exam_html(services.judge_exams.known(judges[0][1])), elem_id="evaluate-judge-told", js_on_load=None
+        )
         examine = gr.Button("Examine it", size="sm", elem_id="evaluate-examine")
     panel = JudgesPanel(services=services, judge=judge, examine=examine, told=told)
     panel.wire()

@@ -14,11 +14,13 @@ from studio.domain.images import ImageRecord
 from studio.infotext import infotext
 from studio.reproduction import KIND as REPRODUCE
 from studio.services import Services
+from studio.web.access import visitor_of
 from tabs import controls, views
 from tabs.generate import GenerateTab
 from tabs.handlers import QUIET, Updates, guarded, moments
 from tabs.result import build_confirm, star_label, toggle_star
-from tabs.visitor import own_image, owner_of, visitor_of
+from tabs.send_buttons import Sends, build_sends
+from tabs.visitor import check_may_delete, own_image, owner_of
 from tabs.widgets import build_pictures, build_stage
 
 PAGE = 48
@@ -51,6 +53,7 @@ class LibraryTab:
     star: gr.Button
     download: gr.Button
     send: gr.Button
+    sends: Sends
     reproduce: gr.Button
     stop: gr.Button
     delete: gr.Button
@@ -146,6 +149,7 @@ class LibraryTab:
 
     def on_delete(self, image_id: str | None, token: Any) -> Updates:
         """Input: the picked picture. Outputs: no picture."""
+        check_may_delete(self.services.settings)
         self.services.gallery.delete(self.own(image_id, token).id)
         return {
             self.picked_id: None,
@@ -158,7 +162,7 @@ class LibraryTab:
 
     def on_send(self, image_id: str | None, token: Any) -> Updates:
         """Input: the picked picture. Outputs: the form under Generate."""
-        return self.generate.ask.fill(self.own(image_id, token).recipe.model_dump())
+        return self.generate.ask.fill(self.own(image_id, token).recipe.model_dump(), visitor=visitor_of(token))
 
     def on_reproduce(self, image_id: str | None, token: Any) -> Iterator[Updates]:
         """Input: the picked picture. Outputs: how far the reproduction is, then its verdict; and its buttons.
@@ -236,7 +240,10 @@ def build_library(services: Services, generate: GenerateTab) -> LibraryTab:
                 stop = gr.Button("Stop", variant="stop", elem_id="library-stop", size="sm", min_width=96, visible=False)
                 star = gr.Button("☆ Star", elem_id="library-star", size="sm", min_width=88)
                 download = gr.Button("Download", elem_id="library-download", size="sm", min_width=96)
-                delete = gr.Button("Delete", elem_id="library-delete", size="sm", min_width=80)
+                delete = gr.Button(
+                    "Delete", elem_id="library-delete", size="sm", min_width=80, visible=services.settings.may_delete
+                )
+                sends = build_sends("library")
             confirm, yes, no = build_confirm("library-delete")
             verdict = gr.HTML("", elem_id="verdict", elem_classes="slot", js_on_load=None)
             facts = gr.HTML("", elem_id="library-facts", js_on_load=None)
@@ -251,8 +258,8 @@ def build_library(services: Services, generate: GenerateTab) -> LibraryTab:
     tab = LibraryTab(
         services=services, generate=generate, search=search, starred=starred, page=gr.State(0), grid=grid,
         newer=newer, older=older, range=where, picked_id=gr.State(None), stage=stage, actions=actions, star=star,
-        download=download, send=send, reproduce=reproduce, stop=stop, delete=delete, confirm=confirm, delete_yes=yes,
-        delete_no=no, verdict=verdict, facts=facts, infotext=text,
+        download=download, send=send, sends=sends, reproduce=reproduce, stop=stop, delete=delete, confirm=confirm,
+        delete_yes=yes, delete_no=no, verdict=verdict, facts=facts, infotext=text,
     )  # fmt: skip
     _wire(tab)
     return tab
@@ -290,6 +297,7 @@ def _wire(tab: LibraryTab) -> None:
         left.then(_after_late_words, None, tab.verdict, **QUIET)
     tab.grid.pick(guarded(tab.on_pick), token, tab.picked, **QUIET)
     tab.star.click(guarded(tab.on_star), picked, tab.star, **QUIET).then(**again)
-    tab.delete.click(lambda: gr.Row(visible=True), None, tab.confirm, **QUIET)
-    tab.delete_no.click(lambda: gr.Row(visible=False), None, tab.confirm, **QUIET)
-    tab.delete_yes.click(guarded(tab.on_delete), picked, tab.picked, **QUIET).then(**again)
+    if tab.services.settings.may_delete:
+        tab.delete.click(lambda: gr.Row(visible=True), None, tab.confirm, **QUIET)
+        tab.delete_no.click(lambda: gr.Row(visible=False), None, tab.confirm, **QUIET)
+        tab.delete_yes.click(guarded(tab.on_delete), picked, tab.picked, **QUIET).then(**again)

@@ -10,7 +10,6 @@ from studio.domain.errors import StudioError
 from studio.services import Services
 from tabs import controls
 from tabs.handlers import QUIET, Updates, guarded
-from tabs.visitor import is_local
 
 LABEL = "Path of a checkpoint on this machine"
 HELP = "A diffusers folder or a .safetensors file; it stays where it is."
@@ -27,7 +26,7 @@ class ModelsPanel:
 
     def on_add_model(self, path: str | None) -> Updates:
         """Input: a path. Outputs: what became of it, and an empty field for the next."""
-        if not is_local(self.services.settings):
+        if not self.services.settings.is_local:
             return {self.note: gr.skip()}
         try:
             added = self.services.own_checkpoints.add(_unquoted(path or ""))
@@ -37,6 +36,8 @@ class ModelsPanel:
 
     def wire(self, show: dict[str, Any], offer: Callable[[], Updates], choice: Any) -> None:
         """After an addition, `show` fills the tables of the tab anew and `offer` the models in `choice`."""
+        if not self.services.settings.is_local:
+            return
         added = gr.on(
             [self.add.click, self.path.submit], guarded(self.on_add_model), self.path, [self.note, self.path], **QUIET
         )
@@ -45,7 +46,7 @@ class ModelsPanel:
 
 def build_models(services: Services) -> ModelsPanel:
     """Lay out the field. Only the owner of this machine has it: a path would tell a stranger what lies there."""
-    with gr.Column(visible=is_local(services.settings), elem_id="add-model"):
+    with gr.Column(visible=services.settings.is_local, elem_id="add-model"):
         with gr.Row(elem_classes=["search-row", "named-row"]):
             path = gr.Textbox(label=LABEL, info=HELP, elem_id="model-path", scale=4, min_width=200)
             add = gr.Button("Add", elem_id="model-add", size="sm", scale=0, min_width=96)

@@ -13,6 +13,7 @@ from studio.domain.images import ImageRecord
 from studio.gallery import Gallery
 from tabs import views
 from tabs.handlers import Updates
+from tabs.send_buttons import Sends, build_sends
 from tabs.visitor import build_browser_state
 from tabs.widgets import build_pictures, build_stage
 
@@ -40,6 +41,7 @@ class Result:
     delete_no: gr.Button
     shown_id: gr.State
     recent: gr.BrowserState
+    sends: Sends
 
     @property
     def outputs(self) -> list[Component]:
@@ -109,7 +111,7 @@ def toggle_star(gallery: Gallery, record: ImageRecord) -> str:
     return star_label(record.model_copy(update={"is_starred": not record.is_starred}))
 
 
-def build_result(catalogue: Catalogue, gallery: Gallery) -> Result:
+def build_result(catalogue: Catalogue, gallery: Gallery, *, may_delete: bool) -> Result:
     """Lay the column out."""
     stage = build_stage(idle_stage(catalogue.checkpoint(catalogue.default_checkpoint)), "stage")
     with gr.Column(elem_id="about-result"):
@@ -119,7 +121,8 @@ def build_result(catalogue: Catalogue, gallery: Gallery) -> Result:
             download = gr.Button("Download", elem_id="download", size="sm", min_width=96, link_target="_self")
             reuse = gr.Button("Reuse settings", elem_id="reuse", size="sm", min_width=120)
             to_library = gr.Button("Open in Library", elem_id="to-library", size="sm", min_width=128)
-            delete = gr.Button("Delete", elem_id="delete", size="sm", min_width=80)
+            delete = gr.Button("Delete", elem_id="delete", size="sm", min_width=80, visible=may_delete)
+            sends = build_sends("result")
         confirm, delete_yes, delete_no = build_confirm("delete")
     strip = build_pictures(views.pictures([], None, STRIP_LABEL, views.EMPTY_STRIP), "strip")
     return Result(
@@ -139,6 +142,7 @@ def build_result(catalogue: Catalogue, gallery: Gallery) -> Result:
         delete_no=delete_no,
         shown_id=gr.State(None),
         recent=build_browser_state("recent"),
+        sends=sends,
     )
 
 

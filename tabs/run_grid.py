@@ -8,18 +8,18 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.domain.errors import NotFound, StudioError
-from studio.domain.run_grid import STANDARD_SCALES, GridColumn, GridRequest, parse_grid
+from studio.domain.run_grid import STANDARD_ORDINARY, STANDARD_SCALES, GridColumn, GridRequest, parse_grid
 from studio.domain.tags import without_adapter
 from studio.domain.training import TrainingPlan
 from studio.run_grid import RunGrid, run_prompts
 from studio.run_grid_scores import best_of
 from studio.runs import Run
 from studio.services import Services
+from studio.web.access import visitor_of
 from tabs import controls, run_grid_views
 from tabs.flash import lines_of
 from tabs.form import Form
 from tabs.handlers import FORM, QUIET, Updates, guarded
-from tabs.visitor import visitor_of
 from tabs.widgets import build_matrix
 
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25)
@@ -78,7 +78,9 @@ class RunGridPanel:
             self.picked: None,
             form["steps_of_run"]: gr.CheckboxGroup(choices=run_grid_views.step_choices(run), value=steps),
             form["prompts"]: "\n".join(prompts),
-            self.comes_to: run_grid_views.comes_to(1 + len(steps) * len(STANDARD_SCALES), 2 * len(prompts)),
+            self.comes_to: run_grid_views.comes_to(
+                1 + len(steps) * len(STANDARD_SCALES), 2 * len(prompts) + STANDARD_ORDINARY
+            ),
             **self.show(run, None),
         }
 
@@ -248,6 +250,10 @@ def build_run_grid(
                 0, precision=0, label="Seed", info="The first one, counted up.", elem_id="train-grid-seed",
                 min_width=120,
             )  # fmt: skip
+        fields["num_ordinary"] = gr.Slider(
+            0, 64, value=STANDARD_ORDINARY, step=1, label="Ordinary prompts", buttons=[], elem_id="train-grid-ordinary",
+            info="One picture of each: what the model knew before should stay.",
+        )  # fmt: skip
         comes_to = gr.HTML("", elem_id="train-grid-count", js_on_load=None)
         error = gr.HTML("", elem_id="train-grid-error", elem_classes="slot", js_on_load=None)
         with gr.Row(elem_classes="actions"):

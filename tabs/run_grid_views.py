@@ -20,7 +20,7 @@ from studio.domain.training import TrainingPlan
 from studio.evaluation_plots import scrolled
 from studio.run_grid import RunGrid
 from studio.run_grid_overfit import overfit
-from studio.run_grid_scores import ColumnScore, clip_words, interval
+from studio.run_grid_scores import ColumnScore, clip_words, interval, ordinary_words
 from studio.run_grid_scores import verdict as best_words
 from studio.runs import Run
 from tabs import controls, views
@@ -38,6 +38,9 @@ _DIVERSITY = (
 _NEAR = (
     "Near a training picture: nearer than 95 % of these are to the one most like them, and not drawn right; prompts "
     "that are captions do not count. Where nobody can tell what is right, what is near may be so with good reason."
+)
+_ORDINARY = (
+    "Ordinary prompts do not call what was learnt, and count in that column alone: what the model knew should stay."
 )
 _TITLE_LENGTH = 60
 
@@ -123,6 +126,7 @@ def table(scores: Sequence[ColumnScore], judge: str = "") -> str:
         ("Above that without", lambda score: clip_words(score.clip_gain, "{:+.1f}".format) if score.clip_gain else ""),
         ("Diversity", lambda score: score.diversity.words("{:.3f}".format) if score.diversity else ""),
         ("Near a training picture", lambda score: interval(score.near) if score.near else ""),
+        ("Ordinary prompts", ordinary_words),
         ("Pictures", lambda score: f"{score.n}, {score.failed} failed" if score.failed else f"{score.n}"),
     ]
     shown = [(title, words) for title, words in parts if any(words(score) for score in scores)]
@@ -137,6 +141,7 @@ def table(scores: Sequence[ColumnScore], judge: str = "") -> str:
     told = f" CLIP score: cosine × 100 by {judge}." if judge else ""
     told += f" {_DIVERSITY}" if any(score.diversity for score in scores) else ""
     told += f" {_NEAR}" if any(score.near for score in scores) else ""
+    told += f" {_ORDINARY}" if any(score.ordinary for score in scores) else ""
     return f'{scrolled(shown_table, "Scores")}<p class="note quiet">{_NOTE}{html.escape(told)}</p>'
 
 

@@ -6,14 +6,15 @@ import gradio as gr
 
 from studio.services import Services
 from tabs.distil import build_distil
-from tabs.evaluate import build_evaluate
+from tabs.evaluate import EvaluateTab, build_evaluate
 from tabs.flash import build_flash
 from tabs.generate import GenerateTab, build_generate
 from tabs.handlers import QUIET, guarded
 from tabs.library import LibraryTab, build_library
+from tabs.send_to import Sending
 from tabs.system import build_system
 from tabs.train import TrainTab, build_train
-from tabs.visitor import build_browser_state, is_local
+from tabs.visitor import build_browser_state
 from tabs.widgets import asset
 
 TITLE = "Flash Studio"
@@ -46,9 +47,9 @@ def build(services: Services) -> gr.Blocks:
                 generate = build_generate(services)
             with gr.Tab("Flash", id="flash"):
                 flash = build_flash(services, generate.token)
-                distil = build_distil(services, flash) if is_local(services.settings) else None
+                distil = build_distil(services, flash) if services.settings.is_local else None
             train = None
-            if is_local(services.settings):
+            if services.settings.is_local:
                 with gr.Tab("Train LoRA", id="train"):
                     train = build_train(services, generate.token)
             with gr.Tab("Evaluate", id="evaluate") as evaluate_tab:
@@ -70,27 +71,33 @@ def build(services: Services) -> gr.Blocks:
             _wire_training(tabs, generate, train)
         loaded.then(None, js=_READY_JS, **QUIET)
         kept = [evaluate.systems.asked, evaluate.shown, evaluate.token]
-        evaluate_tab.select(guarded(evaluate.on_load), kept, evaluate.outputs, **QUIET)
+        evaluate_tab.select(guarded(evaluate.on_load), kept, evaluate.outputs, **QUIET).then(
+            guarded(evaluate.on_form), evaluate.asks, evaluate.comes_to, **QUIET
+        )
         probe = evaluate.probe
         evaluate_tab.select(guarded(probe.on_load), [probe.shown, evaluate.token], probe.outputs, **QUIET)
         library_tab.select(guarded(library.turn(0)), library.query, library.listing, **QUIET)
         shown = {"fn": guarded(system.on_show), "inputs": generate.token, "outputs": system.outputs, **QUIET}
         system_tab.select(**shown)
         system.own.wire(shown, generate.ask.models, generate.ask.form["checkpoint"])
-        _wire_between(tabs, generate, library)
+        _wire_between(tabs, generate, library, evaluate)
     return demo
 
 
-def _wire_between(tabs: gr.Tabs, generate: GenerateTab, library: LibraryTab) -> None:
+def _wire_between(tabs: gr.Tabs, generate: GenerateTab, library: LibraryTab, evaluate: EvaluateTab) -> None:
     """The buttons that lead from one tab to another."""
     shown = [generate.result.shown_id, generate.token]
     generate.result.to_library.click(guarded(library.on_open), shown, library.picked, **QUIET).then(
         lambda: gr.Tabs(selected="library"), None, tabs, **QUIET
     )
-    picked = [library.picked_id, generate.token]
-    library.send.click(guarded(library.on_send), picked, generate.ask.outputs, **QUIET).then(
-        lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET
-    ).then(**generate.settle)
+    sending = Sending(services=library.services, ask=generate.ask)
+    for send, fill, picked in (
+        (library.send, library.on_send, library.picked_id), (evaluate.send, library.on_send, evaluate.picked),
+        *((button, fill, library.picked_id) for button, fill in sending.of(library.sends)),
+    ):  # fmt: skip
+        send.click(guarded(fill), [picked, generate.token], generate.ask.outputs, **QUIET).then(
+            lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET
+        ).then(**generate.settle)
 
 
 def _wire_training(tabs: gr.Tabs, generate: GenerateTab, train: TrainTab) -> None:

@@ -20,7 +20,7 @@ def build_sweep() -> dict[str, Component]:
     """The controls by name: `x_field`, `x_values` and so on."""
     choices = [("Nothing", ""), *((AXIS_TITLES[field], field) for field in AXIS_FIELDS)]
     fields: dict[str, Component] = {}
-    with gr.Accordion("Sweep settings — X, Y, Z", open=False, elem_id="evaluate-sweep"):
+    with gr.Accordion("Sweep settings — X, Y, Z", open=False, elem_id="evaluate-sweep-frame"):
         gr.HTML(controls.note(_WHAT), js_on_load=None)
         for letter in LETTERS:
             with gr.Row(elem_classes="sweep-row"):

@@ -12,10 +12,10 @@ from gradio.components import Component
 from studio import __version__
 from studio.domain.catalogue import Checkpoint
 from studio.services import Services
+from studio.web.access import visitor_of
 from tabs import views
 from tabs.forecast import plan_line
 from tabs.models import ModelsPanel, build_models
-from tabs.visitor import is_local, visitor_of
 
 TABLES = {
     "machine": "This machine",
@@ -69,7 +69,7 @@ class SystemTab:
             "Python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
         }
-        return {**rows, "Data folder": str(settings.data_dir)} if is_local(settings) else rows
+        return {**rows, "Data folder": str(settings.data_dir)} if settings.is_local else rows
 
     def engine_rows(self) -> dict[str, str]:
         """What computes, and what is in memory; before the engine is there, what was asked for."""
@@ -88,7 +88,7 @@ class SystemTab:
         mine = len(self.services.runner.active(visitor_of(token)))
         rows = {"Your jobs": f"{mine} waiting or running", "Room in line": f"{self.services.settings.max_queued} jobs"}
         return (
-            {**rows, "Pictures kept": str(self.services.gallery.count())} if is_local(self.services.settings) else rows
+            {**rows, "Pictures kept": str(self.services.gallery.count())} if self.services.settings.is_local else rows
         )
 
 

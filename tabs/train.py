@@ -13,6 +13,7 @@ from studio.domain.errors import InvalidRequest, StudioError
 from studio.domain.training import TrainingPlan, parse_training
 from studio.services import Services
 from studio.training import TrainingService
+from studio.web.access import visitor_of
 from tabs import controls, train_views
 from tabs.flash import lines_of
 from tabs.form import Form
@@ -22,7 +23,7 @@ from tabs.result import build_confirm
 from tabs.run_grid import RunGridPanel, build_run_grid
 from tabs.run_panel import RunPanel
 from tabs.train_form import build_how, build_what, usual_values
-from tabs.visitor import build_browser_state, visitor_of
+from tabs.visitor import build_browser_state
 from tabs.widgets import build_matrix
 
 LOOK_EVERY_S = 2.0

@@ -9,6 +9,8 @@ from studio.domain.catalogue import Accelerator, Catalogue, Checkpoint, Schedule
 from studio.domain.errors import NotFound
 from studio.domain.events import Fetching, Progress
 from studio.domain.images import ImageRecord
+from studio.domain.request import ResolvedRequest
+from studio.generation import LICENCES
 from tabs.widgets import as_json
 
 EMPTY_HINT = "Your picture appears here. Write what it should show, or try this:"
@@ -156,9 +158,10 @@ def short_facts(record: ImageRecord, catalogue: Catalogue) -> str:
         "Accelerator": title_of(catalogue.accelerator, recipe.accelerator),
         "Decoder": "" if recipe.decoder == "full" else recipe.decoder,
         "Sampler": title_of(catalogue.scheduler, recipe.scheduler),
-        "Steps": str(recipe.num_inference_steps),
+        **beginning_facts(recipe),
         "Guidance": f"{recipe.guidance_scale:g}",
-        "Size": f"{recipe.width} × {recipe.height}",
+        "Size": size_of(recipe),
+        "Licences": record.environment.get(LICENCES, ""),
     }
     return definitions({name: value for name, value in rows.items() if value}, "facts")
 
@@ -168,25 +171,49 @@ def all_facts(record: ImageRecord, catalogue: Catalogue) -> str:
     recipe = record.recipe
     rows = {
         "Prompt": recipe.prompt,
+        "Prompt as typed": recipe.typed_prompt,
+        "Your own words": recipe.original_prompt,
         "Prompt as the model read it": record.prompt_as_run if record.prompt_as_run != recipe.prompt else "",
         "Negative prompt": record.negative_as_run,
         "Model": title_of(catalogue.checkpoint, recipe.checkpoint),
         "Style": title_of(catalogue.style, recipe.style),
         "Seed": str(recipe.seed),
-        "Size": f"{recipe.width} × {recipe.height} px",
+        "Size": f"{size_of(recipe)} px",
         "Accelerator": title_of(catalogue.accelerator, recipe.accelerator),
         "Decoder": recipe.decoder,
-        "Steps": str(recipe.num_inference_steps),
+        **beginning_facts(recipe),
         "Guidance scale": f"{recipe.guidance_scale:g}",
+        "Keeps to": f"{recipe.control} at {recipe.control_scale:g}" if recipe.control_image else "",
+        "Clip skip": str(recipe.clip_skip) if recipe.clip_skip > 1 else "",
         "Sampler": title_of(catalogue.scheduler, recipe.scheduler),
         "Made": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created_at)),
         "Time": ", ".join(f"{phase} {duration(spent)}" for phase, spent in record.seconds.items()),
         "Peak memory": memory(record.peak_memory_mb),
-        "Made with": ", ".join(f"{name} {value[:20]}" for name, value in record.environment.items()),
+        "Licences": record.environment.get(LICENCES, ""),
+        "Made with": ", ".join(
+            f"{name} {value[:20]}" for name, value in record.environment.items() if name != LICENCES
+        ),
         "File": record.path,
         "Pixels (SHA-256)": record.pixels_sha256,
     }
     return definitions({name: value for name, value in rows.items() if value}, "facts facts-all")
+
+
+def size_of(recipe: ResolvedRequest) -> str:
+    """Width and height of the finished picture."""
+    return "{} × {}".format(*recipe.final_size)
+
+
+def beginning_facts(recipe: ResolvedRequest) -> dict[str, str]:
+    """Steps, and what the picture began from; "" for what does not apply."""
+    steps, drawn = recipe.num_inference_steps, recipe.steps_run
+    where = ", in a part" if recipe.mask else ""
+    refined = f"{recipe.hires_steps_run} of {recipe.hires_steps} steps at strength {recipe.hires_strength:g}"
+    return {
+        "Steps": f"{drawn} of {steps}" if recipe.init_image else str(steps),
+        "Started from": f"a picture, strength {recipe.strength:g}{where}" if recipe.init_image else "",
+        "Enlarged": f"{recipe.hires_scale:g} times ({recipe.hires_upscaler}), {refined}" if recipe.has_hires else "",
+    }
 
 
 def definitions(rows: Mapping[str, str], css_class: str) -> str:

@@ -1,33 +1,20 @@
 """Which of two pictures is better, asked without saying which system drew which."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from studio.domain.errors import NotFound, StudioError
-from studio.evaluation import EvaluationService, Standing
+from studio.evaluation import Standing
 from studio.gallery import opened
-from studio.settings import Settings
-from studio.voting import VotingService
+from studio.services import Services
+from studio.web.access import visitor_of
 from tabs import controls, vote_views
 from tabs.handlers import QUIET, Updates, guarded
-from tabs.visitor import owner_of, visitor_of
+from tabs.visitor import owner_of
 from tabs.widgets import asset
-
-
-class VoteServices(Protocol):
-    """What this panel needs of the services."""
-
-    @property
-    def settings(self) -> Settings: ...
-
-    @property
-    def evaluations(self) -> EvaluationService: ...
-
-    @property
-    def voting(self) -> VotingService: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +22,7 @@ class VotePanel:
     """Two pictures and what one may say of them. `evaluation` holds the id of the one that is voted on, `open` is the
     button that shows `frame`. What the page gets names no system until the results are asked for."""
 
-    services: VoteServices
+    services: Services
     token: gr.BrowserState
     evaluation: gr.BrowserState | gr.State
     open: gr.Button
@@ -131,7 +118,7 @@ _WHAT = (
 )
 
 
-def build_vote(services: VoteServices, token: gr.BrowserState, evaluation: gr.BrowserState | gr.State) -> VotePanel:
+def build_vote(services: Services, token: gr.BrowserState, evaluation: gr.BrowserState | gr.State) -> VotePanel:
     """Lay out the button and what it opens, and wire them."""
     open_button = gr.Button("Vote blind", size="sm", elem_id="vote-open")
     with gr.Column(visible=False, elem_id="vote") as frame:

@@ -52,6 +52,12 @@ def build_systems(value: str, elem_id: str) -> gr.HTML:
     return _build("systems", value, elem_id)
 
 
+def build_suggestions(elem_id: str) -> gr.HTML:
+    """Prompts that are suggested, each with what it changes and why; see `tabs.enhance`. Its `take` event carries a
+    `prompt`; `more` asks for others, `back` for the words before, `close` puts it away."""
+    return _build("suggestions", as_json(), elem_id)
+
+
 def build_signal(elem_id: str) -> gr.HTML:
     """Nothing to see. Its `play` event fires when its value, a job's id, changes: `gr.on` takes only events that
     Gradio names itself, and (in 6.31) hears no change of a `gr.State`."""
@@ -78,4 +84,15 @@ def _build(name: str, value: str, elem_id: str) -> gr.HTML:
         js_on_load=asset(f"{name}.js"),
         apply_default_css=False,
         elem_id=elem_id,
+    )
+
+
+def scroll_to(elem_id: str) -> str:
+    """A script that brings an element into view that an event has just made visible. What is out of sight below many
+    pictures would not be seen, nor are its pictures loaded."""
+    return (
+        "() => { const look = left => { "
+        f"const found = document.getElementById('{elem_id}'); "
+        "if (found) found.scrollIntoView({ block: 'start' }); else if (left) setTimeout(look, 100, left - 1); "
+        "}; look(20); }"
     )

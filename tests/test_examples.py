@@ -1,33 +1,57 @@
 """The examples run as they stand."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
+from engines.base import Engine
 from engines.pocket.album import MOUNTED, mountedness, unmounted
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
+from studio.generation import EngineHolder
 from studio.metadata import read_record
-from studio.settings import PROJECT_ROOT
+from studio.services import open_services
+from studio.settings import PROJECT_ROOT, Settings
+from studio.web.routes import all_routes
+from tests.studio.web.conftest import served
 
 EXAMPLES = sorted((PROJECT_ROOT / "examples").glob("*.py"))
+CLIENTS = [path for path in EXAMPLES if path.stem.endswith("_client")]
+"""Those that ask a studio which is up."""
+README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 PATIENCE_S = 300
+
+Ran = dict[str, tuple[int, str, Path]]
+"""Exit code, output and folder of each example, by its name."""
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[int, str, Path]]]:
-    """Every example, run at the same time, each in a folder and with data of its own: (exit code, output, folder)."""
+def address(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a studio is up."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("studio"), offline=True)
+    with (
+        open_services(settings, engine=EngineHolder(lambda: engine)) as services,
+        served(all_routes(services)) as url,
+    ):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, address: str) -> Ran:
+    """Every example, run at the same time, each in a folder and with data of its own."""
     folders = {path.stem: tmp_path_factory.mktemp(path.stem) for path in EXAMPLES}
     processes = {
         path.stem: subprocess.Popen(
-            [sys.executable, str(path)],
+            [sys.executable, str(path), *([address] if path in CLIENTS else [])],
             cwd=folders[path.stem],
             env={**os.environ, "FLASH_STUDIO_DATA_DIR": str(folders[path.stem] / "data"), "FLASH_STUDIO_OFFLINE": "1"},
             stdout=subprocess.PIPE,
@@ -37,17 +61,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[i
         for path in EXAMPLES
     }
     outputs = {name: process.communicate(timeout=PATIENCE_S)[0] for name, process in processes.items()}
-    yield {name: (process.returncode, outputs[name], folders[name]) for name, process in processes.items()}
+    return {name: (process.returncode, outputs[name], folders[name]) for name, process in processes.items()}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in EXAMPLES])
-def test_an_example_runs(runs: dict[str, tuple[int, str, Path]], name: str) -> None:
+def test_an_example_runs(runs: Ran, name: str) -> None:
     code, output, _ = runs[name]
     assert code == 0, output
     assert "Traceback" not in output
 
 
-def test_generate_saves_pictures_that_remember_their_settings(runs: dict[str, tuple[int, str, Path]]) -> None:
+def test_generate_saves_pictures_that_remember_their_settings(runs: Ran) -> None:
     _, output, folder = runs["generate"]
     pictures = sorted(folder.glob("*.png"))
     assert [path.name for path in pictures] == ["seed-7.png", "seed-8.png"]
@@ -56,8 +80,39 @@ def test_generate_saves_pictures_that_remember_their_settings(runs: dict[str, tu
     assert [record and record.recipe.seed for record in records] == [7, 8]
 
 
-def test_reproduce_comes_to_the_same_pixels(runs: dict[str, tuple[int, str, Path]]) -> None:
+def test_reproduce_comes_to_the_same_pixels(runs: Ran) -> None:
     assert "Identical" in runs["reproduce"][1]
+
+
+def test_openais_client_draws_changes_and_watches(runs: Ran) -> None:
+    _, _, folder = runs["openai_client"]
+    made = read_record(folder / "circle.png", "circle.png")
+    assert made and (made.recipe.seed, made.recipe.num_inference_steps) == (7, 12)
+    changed = read_record(folder / "blue.png", "blue.png")
+    assert changed and changed.recipe.init_image and changed.recipe.strength == 0.8
+    with Image.open(folder / "heart.jpg") as heart:
+        scene = parse("a yellow heart above a purple square on a navy background")
+        assert scene and judge(heart.convert("RGB"), scene).correct
+    assert list(folder.glob("heart-*.jpg"))
+
+
+def test_a_client_of_a1111_draws_and_changes_a_part(runs: Ran) -> None:
+    _, output, folder = runs["a1111_client"]
+    with Image.open(folder / "circle.png") as circle, Image.open(folder / "half.png") as half:
+        left = (0, 0, 64, 128)
+        assert circle.convert("RGB").crop(left).tobytes() == half.convert("RGB").crop(left).tobytes()
+        assert circle.convert("RGB").tobytes() != half.convert("RGB").tobytes()
+    assert output.splitlines()[-1] == "a large blue circle on a white background"
+
+
+def test_what_the_readme_says_to_other_programs_works(address: str, tmp_path: Path) -> None:
+    section = README.partition("\n## For other programs\n")[2].partition("\n## ")[0]
+    blocks = re.findall("```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        program = block.replace("7860", str(urlsplit(address).port))
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=PATIENCE_S)
+    assert len(list(tmp_path.glob("*.png"))) == 2
 
 
 @pytest.mark.parametrize(("name", "count", "look"), [("crescents", 16, None), ("album", 40, unmounted)])

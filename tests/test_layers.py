@@ -22,6 +22,9 @@ FORBIDDEN = {
 }
 """Folder → what nothing in it may import, wherever the import stands."""
 
+INTERFACES = ("openai", "a1111", "own")
+"""The packages of `studio/web` that each speak to other programs in a way of their own."""
+
 LIGHT = (
     [f"engines/pocket/{name}.py" for name in ("world", "grammar", "sampling", "checker")]
     + [f"engines/{name}.py" for name in ("base", "identity", "soundness", "footprint", "plans", "places", "detection")]
@@ -97,3 +100,14 @@ def test_what_is_asked_before_anything_is_loaded_needs_no_torch(file: str) -> No
 
 def test_nothing_imports_the_composition_root() -> None:
     assert [line for folder in (*FORBIDDEN, "tests") for line in offences(folder, ("app",))] == []
+
+
+@pytest.mark.parametrize("name", INTERFACES)
+def test_an_interface_over_http_knows_no_other(name: str) -> None:
+    others = tuple(f"studio.web.{other}" for other in INTERFACES if other != name)
+    assert offences(f"studio/web/{name}", others) == []
+
+
+def test_what_interfaces_share_knows_none_of_them() -> None:
+    found = offences("studio/web", tuple(f"studio.web.{name}" for name in INTERFACES))
+    assert {Path(line.split()[0]).name for line in found if Path(line.split()[0]).parent.name == "web"} == {"routes.py"}

@@ -6,12 +6,12 @@ import numpy as np
 
 from engines.pocket.world import ALL_SHAPES, BACKGROUNDS, COLOURS, NOVEL_SHAPES, PLACES, SHAPES, Scene, Thing
 
-NUMBERS = {2: ("two", "2", "a pair of"), 3: ("three", "3", "a group of three")}
+NUMBERS: dict[int, tuple[str, ...]] = {2: ("two", "2", "a pair of"), 3: ("three", "3", "a group of three")}
 PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
 NOVEL_NOUNS = dict(zip(("sks",), NOVEL_SHAPES, strict=True))
 """What shapes are called that models never saw, one or many: words that they do not know either."""
 
-_RELATION_WORDS = {
+RELATION_WORDS: dict[str, tuple[str, ...]] = {
     "left of": ("left of", "to the left of", "on the left of", "on the left side of"),
     "right of": ("right of", "to the right of", "on the right of", "on the right side of"),
     "above": ("above", "over", "on top of"),
@@ -23,7 +23,11 @@ _PLACE_WORDS = {
     "top": ("at the top", "on the top", "near the top"),
     "bottom": ("at the bottom", "on the bottom", "near the bottom"),
 }
-_SIZE_WORDS = {"small": ("small", "little", "tiny"), "medium": ("medium",), "large": ("large", "big", "huge")}
+SIZE_WORDS: dict[str, tuple[str, ...]] = {
+    "small": ("small", "little", "tiny"),
+    "medium": ("medium",),
+    "large": ("large", "big", "huge"),
+}
 _OPENINGS = ("a picture of", "an image of", "a drawing of")
 _ARTICLES = ("a", "one", "the", "")
 
@@ -53,7 +57,7 @@ def says_background(text: str, scene: Scene) -> bool:
 def vocabulary() -> frozenset[str]:
     """Every word that a caption can hold, lower case."""
     phrases = [*COLOURS, *BACKGROUNDS, *SHAPES, *PLURALS.values(), *_OPENINGS, *_ARTICLES, "an", "and", "is", "grey"]
-    for table in (_RELATION_WORDS, _PLACE_WORDS, _SIZE_WORDS, NUMBERS):
+    for table in (RELATION_WORDS, _PLACE_WORDS, SIZE_WORDS, NUMBERS):
         phrases += [phrase for group in table.values() for phrase in group]
     phrases += [
         "on a background",
@@ -91,7 +95,7 @@ def parse(text: str) -> Scene | None:
     background, words = _take_background(words)
     if background is None:
         return None
-    for relation, phrases in _RELATION_WORDS.items():
+    for relation, phrases in RELATION_WORDS.items():
         for phrase in sorted(phrases, key=len, reverse=True):
             first, found, second = f" {words} ".partition(f" {phrase} ")
             things = (_parse_thing(first), _parse_thing(second)) if found else (None, None)
@@ -117,14 +121,14 @@ def _body(scene: Scene, rng: np.random.Generator | None) -> str:
         return phrases[0]
     if scene.relation is None:
         return " and ".join(phrases)
-    relation = _pick(_RELATION_WORDS[scene.relation], rng)
+    relation = _pick(RELATION_WORDS[scene.relation], rng)
     if rng is not None and relation.startswith(("to the", "on the")) and rng.random() < 0.15:
         return f"{relation} {phrases[1]} is {phrases[0]}"
     return f"{phrases[0]} {relation} {phrases[1]}"
 
 
 def _phrase(thing: Thing, rng: np.random.Generator | None) -> str:
-    size = "" if thing.size == "medium" else _pick(_SIZE_WORDS[thing.size], rng) + " "
+    size = "" if thing.size == "medium" else _pick(SIZE_WORDS[thing.size], rng) + " "
     noun = _noun(thing)
     turn = 1.0 if rng is None else rng.random()
     if turn < 0.08:
@@ -194,7 +198,7 @@ def _parse_thing(words: str) -> Thing | None:
         return None
     text = " ".join(tokens)
     count = next((n for n, names in NUMBERS.items() if any(_holds(text, name) for name in names)), 1)
-    size = next((s for s, names in _SIZE_WORDS.items() if any(_holds(text, name) for name in names)), "medium")
+    size = next((s for s, names in SIZE_WORDS.items() if any(_holds(text, name) for name in names)), "medium")
     place = next((p for p in PLACES if p in tokens), None)
     shape = {**singular, **NOVEL_NOUNS}.get(shapes[0], shapes[0])
     if count == 1 and shapes[0] in singular:

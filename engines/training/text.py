@@ -30,7 +30,8 @@ class KeptTexts:
         """What the UNet is told of `texts`, together."""
         return joined([self._cache.read(self._pipeline, text, is_negative=is_negative) for text in texts])
 
-    def _from_disk(self, pipeline: Any, text: str, is_negative: bool) -> Conditioning:
+    def _from_disk(self, pipeline: Any, text: str, is_negative: bool, clip_skip: int) -> Conditioning:
+        assert clip_skip == 1, "adapters are taught with all layers of a text encoder"
         name = hashlib.sha256(f"{self._weights}\0{is_negative}\0{text}".encode()).hexdigest()
         place = self._folder / f"{name}.pt"
         device, dtype = pipeline.unet.device, pipeline.unet.dtype

@@ -6,17 +6,21 @@ import textwrap
 from typing import Any, NoReturn
 
 from studio import __version__
+from studio.cli.beginning_arguments import BEGINNING_FLAGS, OUTPAINT_FLAG, add_outpaint, outpaint_values
 from studio.cli.dataset_arguments import add_dataset
 from studio.cli.distil_arguments import DISTIL_FLAGS, add_distil
+from studio.cli.enhance_arguments import add_enhance
 from studio.cli.evaluate_arguments import EVALUATE_FLAGS, add_evaluate
 from studio.cli.grid_arguments import GRID_FLAGS, add_grid
 from studio.cli.hub_arguments import add_hub_actions
 from studio.cli.merge_arguments import add_merge
 from studio.cli.probe_arguments import PROBE_FLAGS, add_probe
 from studio.cli.train_arguments import TRAIN_FLAGS, add_train
+from studio.cli.verify_arguments import add_verify
 from studio.domain.adapter import MAX_LORA_SCALE
+from studio.domain.beginning import BORDERS
 from studio.domain.catalogue import Catalogue
-from studio.domain.request import NO_ACCELERATOR, GenerationRequest, ResolvedRequest, bounds, label
+from studio.domain.request import NO_ACCELERATOR, GenerationRequest, bounds, home_of, label
 
 FLAGS = {
     "negative_prompt": ("--negative", "TEXT"),
@@ -31,10 +35,15 @@ FLAGS = {
     "scheduler": ("--sampler", "ID"),
     "seed": ("--seed", "N"),
     "num_images": ("--num", "N"),
+    "clip_skip": ("--clip-skip", "N"),
+    **BEGINNING_FLAGS,
 }
 """Field of the request → its flag and what stands for the value in the help."""
 
-_COMMANDS = "generate | flash | train | grid | evaluate | probe | distil | dataset | models | adapters | serve"
+_COMMANDS = " | ".join((
+    "generate", "enhance", "flash", "train", "grid", "evaluate", "probe", "distil", "dataset", "models", "adapters",
+    "verify", "serve",
+))  # fmt: skip
 _EPILOG = "Settings come from FLASH_STUDIO_* variables, such as FLASH_STUDIO_DATA_DIR; the README lists them."
 
 
@@ -70,6 +79,11 @@ def build_parser(catalogue: Catalogue) -> Parser:
     )  # fmt: skip
     _add_request(generate, catalogue)
     _add_output(generate)
+    add_enhance(commands.add_parser(
+        "enhance", help="suggest better prompts",
+        description="Suggest prompts that say more of what is to be seen, and why: by a language model at Groq where "
+        "GROQ_API_KEY is set, else by the studio's own rules. Without a prompt: ideas.", allow_abbrev=False,
+    ), catalogue)  # fmt: skip
     flash = commands.add_parser(
         "flash", help="compare few steps with many",
         description="Draw the same prompts and seeds in few steps and, with --compare-baseline, in many; time and "
@@ -99,12 +113,23 @@ def build_parser(catalogue: Catalogue) -> Parser:
         "adapters", help="list, inspect and keep adapters (LoRA)",
         description="Adapters (LoRA files): name one in a prompt as <lora:ID:0.8>.", allow_abbrev=False,
     ))  # fmt: skip
+    _add_others(commands)
+    return parser
+
+
+def _add_others(commands: Any) -> None:
+    """What draws nothing by itself."""
+    add_verify(commands.add_parser(
+        "verify", help="tell which marks pictures carry that say what they are",
+        description="Tell which marks pictures carry: XMP, settings, the studio's own recipe, an invisible mark, C2PA. "
+        "Exit code 0: all are marked as made by a model; 1: one is not; 2: one cannot be read.", allow_abbrev=False,
+    ))  # fmt: skip
     serve = commands.add_parser(
         "serve", help="open the page", description="Open the page, as `python app.py` does.", allow_abbrev=False
     )
     serve.add_argument("--port", help="port of the page (0: any free one)")
+    serve.add_argument("--host", help="address that the page listens on; others need a password then")
     serve.add_argument("--share", action="store_true", help="also open a public link through Gradio")
-    return parser
 
 
 def _add_comparisons(commands: Any, catalogue: Catalogue) -> None:
@@ -129,6 +154,7 @@ def _add_comparisons(commands: Any, catalogue: Catalogue) -> None:
 def request_values(options: argparse.Namespace) -> dict[str, object]:
     """The fields of the request that were given."""
     given = {field: getattr(options, field) for field in FLAGS if hasattr(options, field)}
+    given |= outpaint_values(options.outpaint)
     tags = (f"<lora:{text}>" for text in options.lora)
     return {"prompt": " ".join([options.prompt, *tags]) if options.prompt.strip() else "", **given}
 
@@ -136,6 +162,8 @@ def request_values(options: argparse.Namespace) -> dict[str, object]:
 def flag(field: str | None) -> str:
     """The flag of a field, or "" for the prompt and what has none."""
     name = field or ""
+    if name in BORDERS:
+        return OUTPAINT_FLAG
     for plain in (GRID_FLAGS, EVALUATE_FLAGS, PROBE_FLAGS):
         if name in plain:
             return plain[name]
@@ -158,6 +186,7 @@ def _add_request(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
             default=argparse.SUPPRESS,
             help=_help(field, catalogue),
         )
+    add_outpaint(parser)
     parser.add_argument(
         "--lora", action="append", default=[], metavar="ID[:SCALE]",
         help=f"An adapter and how much of it, -{MAX_LORA_SCALE:g} to {MAX_LORA_SCALE:g} (1: as it was trained); may "
@@ -284,7 +313,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _help(field: str, catalogue: Catalogue) -> str:
-    parts = [f"{label(field)}. {ResolvedRequest.model_fields[field].description}"]
+    parts = [f"{label(field)}. {home_of(field).model_fields[field].description}"]
     low, high, _ = bounds(field)
     if low is not None:
         parts.append(f"{low:g} to {high:.0f};")

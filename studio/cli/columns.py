@@ -12,3 +12,8 @@ def aligned(rows: Sequence[Sequence[str]], *, is_sparse: bool = False) -> list[s
     return [
         "  ".join(row[place].ljust(width) for place, width in zip(shown, widths, strict=True)).rstrip() for row in rows
     ]
+
+
+def printable(text: str, instead: str = "?") -> str:
+    """`text` without what a terminal would take for a command, or could not show: it comes from anywhere."""
+    return "".join(character if character.isprintable() else instead for character in text)

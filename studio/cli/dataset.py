@@ -1,4 +1,4 @@
-"""`dataset`: look at pictures before a training, and bring them into its form."""
+"""`dataset`: look at pictures before a training, caption them and bring them into its form."""
 
 import argparse
 import dataclasses
@@ -9,7 +9,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from studio.cli.columns import aligned
+from studio.cli import captions, collect
+from studio.cli.caption_arguments import CAPTION_ACTIONS, SOURCE_ACTIONS
+from studio.cli.columns import aligned, printable
 from studio.cli.progress import Bar, Lines, Silent
 from studio.cli.report import DONE, FAILED
 from studio.dataset_import import import_zip
@@ -17,18 +19,23 @@ from studio.dataset_prepare import Phase, prepare
 from studio.dataset_scan import scan
 from studio.domain.datasets import Scan, Verdict
 from studio.domain.errors import InvalidRequest
+from studio.generation import EngineHolder
 
 _MAX_CELL = 60
 _DOING = {"scan": "looking at picture", "write": "writing picture"}
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, engine: EngineHolder | None = None) -> int:
     """Do what was asked; gives the exit code. A scan fails if nothing can be used.
 
     Raises:
         StudioError: there are no pictures, or they cannot be read or written.
     """
     reporter = _reporter(is_quiet=options.quiet)
+    if options.action in SOURCE_ACTIONS:
+        return collect.run(options, reporter)
+    if options.action in CAPTION_ACTIONS:
+        return captions.run(options, reporter, engine)
     return _scan(options, reporter) if options.action == "scan" else _prepare(options, reporter)
 
 
@@ -40,7 +47,7 @@ def _scan(options: argparse.Namespace, reporter: Silent) -> int:
         found = scan(folder, min_size=options.min_size, on_progress=lambda done, total: tell("scan", done, total))
     print(_document(found, options.folder) if options.json else _table(found))
     for note in found.notes:
-        reporter.note(_plain(note))
+        reporter.note(printable(note))
     reporter.note(found.summary)
     return DONE if found.usable else FAILED
 
@@ -58,7 +65,7 @@ def _prepare(options: argparse.Namespace, reporter: Silent) -> int:
             on_progress=_telling(reporter),
         )
     for note in made.notes:
-        reporter.note(_plain(note))
+        reporter.note(printable(note))
     reporter.note(made.summary)
     print(made.folder)
     return DONE
@@ -73,7 +80,7 @@ def _folder(path: Path, reporter: Silent) -> Generator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         imported = import_zip(path, Path(folder) / path.stem)
         for left_out in imported.left_out:
-            reporter.note(_plain(left_out))
+            reporter.note(printable(left_out))
         reporter.note(imported.summary)
         yield imported.folder
 
@@ -118,10 +125,5 @@ def _cells(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _shown(text: str) -> str:
-    plain = _plain(text)
+    plain = printable(text)
     return plain if len(plain) <= _MAX_CELL else f"{plain[: _MAX_CELL - 1]}…"
-
-
-def _plain(text: str) -> str:
-    """A line without what a terminal would take for a command, or could not show: names come from anywhere."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -3,13 +3,16 @@
 import argparse
 from typing import get_args
 
+from studio.cli.caption_arguments import add_caption_actions, add_source_actions
 from studio.domain.datasets import MIN_SIZE, Crop, Layout
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
-    """`dataset scan` and `dataset prepare`."""
-    parser.description = "Pictures with captions for a training: look at them, and bring them into its form."
-    actions = parser.add_subparsers(dest="action", metavar="scan | prepare", required=True)
+    """`dataset scan`, `dataset prepare`, and what captions pictures."""
+    parser.description = "Pictures with captions for a training: look at them, caption them, bring them into its form."
+    actions = parser.add_subparsers(
+        dest="action", metavar="scan | prepare | download | collect | caption | merge | verify | split", required=True
+    )
     scan = actions.add_parser(
         "scan", help="say what is wrong with the pictures of a folder, and change nothing",
         description="Open every picture of a folder: what it is, its caption, and whether it can be used.",
@@ -26,6 +29,8 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
         description="Write every usable picture upright, in RGB and in one size into a new folder, with its caption. "
         "The source is not changed.", allow_abbrev=False,
     ))  # fmt: skip
+    add_source_actions(actions)
+    add_caption_actions(actions)
     for action in actions.choices.values():
         action.add_argument("--quiet", action="store_true", help="no progress, only the result")
 

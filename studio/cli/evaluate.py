@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,10 @@ from studio.cli.progress import choose_reporter
 from studio.cli.report import DONE, FAILED, STOPPED
 from studio.cli.toml import read_toml
 from studio.domain.catalogue import Catalogue
-from studio.domain.cells import CellResult
 from studio.domain.errors import InvalidRequest
-from studio.domain.evaluation import PRESETS, Evaluation, EvaluationCell, EvaluationRequest, parse_evaluation
+from studio.domain.evaluation import PRESETS, EvaluationCell, EvaluationRequest, parse_evaluation
 from studio.domain.sweep import parse_axis
-from studio.evaluation_export import document, manifest, picture_name, read_document, rows_csv
-from studio.evaluation_files import Anchors
+from studio.evaluation_export import Findings, document, manifest, picture_name, read_document, rows_csv
 from studio.evaluation_report import report_html
 from studio.evaluation_scores import (
     MEASURES,
@@ -31,6 +30,7 @@ from studio.evaluation_scores import (
     Analysis,
     MeasureId,
     SystemScore,
+    agreement,
     analyse,
     disagreement,
     headline,
@@ -50,15 +50,13 @@ _EXAMPLE = "[[systems]]"
 class _Told:
     """An evaluation as far as it went. `pictures` are files by the index of their cell, `full` is all of it as JSON."""
 
-    evaluation: Evaluation
-    results: Mapping[int, CellResult]
-    anchors: Anchors
+    findings: Findings
     pictures: Mapping[int, Path]
     full: str
 
-    @property
+    @cached_property
     def analysis(self) -> Analysis:
-        return analyse(self.evaluation, self.results)
+        return analyse(self.findings.evaluation, self.findings.results, self.findings.likeness)
 
 
 def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder | None) -> int:
@@ -76,7 +74,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
         print(told.full)
     else:
         print(table(analysis))
-        said = (sweep_words(analysis),) if analysis.evaluation.axes else (headline(analysis), disagreement(analysis))
+        sentences = (headline(analysis), disagreement(analysis), agreement(analysis))
+        said = (sweep_words(analysis),) if analysis.evaluation.axes else sentences
         for line in filter(None, said):
             print(line)
     if options.fail_if_worse is not None and code == DONE:
@@ -100,24 +99,20 @@ def _draw(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolde
             complain(outcome.error)
         ended = services.evaluations.standing(begun.id)
         records = services.evaluations.pictures(ended)
-        anchors = ended.folder.anchors
         told = _Told(
-            evaluation=evaluation,
-            results=ended.results,
-            anchors=anchors,
+            findings=ended.findings,
             pictures={index: services.gallery.path(record) for index, record in records.items()},
-            full=document(evaluation, ended.results, anchors, records),
+            full=document(ended.findings, records),
         )
     return told, outcome.exit_code
 
 
 def _read(path: str) -> tuple[_Told, int]:
-    evaluation, results, anchors = read_document(Path(path))
+    findings = read_document(Path(path))
+    evaluation = findings.evaluation
     cells = {cell.index: Path(path).parent / picture_name(cell, evaluation) for cell in evaluation.cells}
     return _Told(
-        evaluation=evaluation,
-        results=results,
-        anchors=anchors,
+        findings=findings,
         pictures={index: place for index, place in cells.items() if place.is_file()},
         full=Path(path).read_text(encoding="utf-8"),
     ), DONE
@@ -143,24 +138,26 @@ def _asked(options: argparse.Namespace) -> EvaluationRequest:
 
 def _deliver(told: _Told, folder: Path) -> None:
     """Write everything into `folder`; raises StorageFailed."""
-    analysis, cells = told.analysis, {cell.index: cell for cell in told.evaluation.cells}
+    analysis, findings = told.analysis, told.findings
+    evaluation = findings.evaluation
+    cells = {cell.index: cell for cell in evaluation.cells}
 
     def place(cell: EvaluationCell) -> Path | None:
         return told.pictures.get(cell.index)
 
     with storage_errors(folder):
         for index, path in told.pictures.items():
-            target = folder / picture_name(cells[index], told.evaluation)
+            target = folder / picture_name(cells[index], evaluation)
             if not target.exists() or not target.samefile(path):
                 shutil.copyfile(path, target)
     texts = {
-        "report.html": report_html(analysis, told.anchors, place),
-        "images.csv": rows_csv(told.evaluation, told.results),
+        "report.html": report_html(analysis, findings.anchors, place),
+        "images.csv": rows_csv(findings),
         "results.json": told.full,
-        "manifest.toml": manifest(told.evaluation),
+        "manifest.toml": manifest(evaluation),
     }
-    if told.evaluation.axes:
-        texts["sweep.html"] = sweep_page(analysis, told.results, place)
+    if evaluation.axes:
+        texts["sweep.html"] = sweep_page(analysis, findings.results, place)
     for name, text in texts.items():
         atomic_write(folder / name, text.encode())
 

@@ -12,6 +12,7 @@ EVALUATE_FLAGS = {
     "num_prompts": "--num-prompts",
     "baseline": "--baseline",
     "judge": "--judge",
+    "second_judge": "--second-judge",
     "clip_margin": "--clip-margin",
     "right_margin": "--right-margin",
     "results": "--results",
@@ -46,6 +47,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="the first seed (0)", **given)
     parser.add_argument("--judge", metavar="NAME", help="a folder of judges (the one that knows the models)", **given)
+    parser.add_argument(
+        "--second-judge", metavar="NAME", help="another one that is asked, too: do both find the same ahead?", **given
+    )
     parser.add_argument(
         "--clip-margin", type=float, metavar="X", help=f"points of CLIP score that do not matter ({CLIP_MARGIN:g})",
         **given,

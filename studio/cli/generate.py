@@ -17,12 +17,14 @@ from studio.cli.progress import Silent, choose_reporter
 from studio.cli.report import STOPPED, Outcome, Report
 from studio.domain.catalogue import Catalogue
 from studio.domain.events import TERMINAL, Event, Failed, Finished, ImageReady
-from studio.domain.request import parse_request
+from studio.domain.request import GenerationRequest, parse_request
 from studio.generation import EngineHolder
 from studio.job import Job
 from studio.prompts import remarks
 from studio.settings import Settings
+from studio.sources import Sources
 
+_VISITOR = "local"
 _PATIENCE_S = 30.0
 """How long a stopped job may take to its next step, in seconds: the loading of a large model does not listen."""
 
@@ -33,8 +35,8 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
     Raises:
         StudioError: nothing was made, or a finished picture could not be copied.
     """
-    recipe = catalogue.resolve(parse_request(request_values(options)))
     settings = Settings.from_environment()
+    recipe = catalogue.resolve(_request(options, catalogue, settings))
     if options.estimate_vram:
         return estimate.run(recipe, catalogue, settings, as_json=options.json)
     folder = None if options.out is None else prepared(Path(options.out))
@@ -64,6 +66,15 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
         if outcome.is_abandoned:
             os._exit(STOPPED)  # the worker is busy with what does not listen, perhaps a download; nobody waits for it
     return outcome.exit_code
+
+
+def _request(options: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> GenerationRequest:
+    """What is asked for, its pictures kept and fitted to the size that is drawn."""
+    sources = Sources(settings.sources_dir)
+    request = parse_request(sources.taken(request_values(options), _VISITOR))
+    if not request.init_image:
+        return request
+    return sources.prepared(request, catalogue.checkpoint_of(request), _VISITOR)
 
 
 def follow(job: Job, deliver: Callable[[str], None], reporter: Silent) -> Outcome:

@@ -23,11 +23,11 @@ from studio.gallery import Gallery
 from studio.generation import EngineHolder
 from studio.run_grid import RunGrid
 from studio.run_grid_overfit import overfit
-from studio.run_grid_scores import ColumnScore, clip_words, interval, verdict
+from studio.run_grid_scores import ColumnScore, clip_words, interval, ordinary_words, verdict
 from studio.run_grid_sheet import picture_name
 from studio.settings import Settings
 
-_HEADER = ("", "PICTURES", "RIGHT", "CLIP", "CLIP ABOVE NONE", "DIVERSITY", "NEAR TRAINING")
+_HEADER = ("", "PICTURES", "RIGHT", "CLIP", "CLIP ABOVE NONE", "DIVERSITY", "NEAR TRAINING", "ORDINARY PROMPTS")
 
 
 def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder | None) -> int:
@@ -84,6 +84,7 @@ def _line(score: ColumnScore) -> tuple[str, ...]:
         clip_words(score.clip_gain, "{:+.1f}".format) if score.clip_gain else "",
         score.diversity.words("{:.3f}".format) if score.diversity else "",
         interval(score.near) if score.near else "",
+        ordinary_words(score),
     )
 
 

@@ -3,9 +3,14 @@
 import argparse
 from typing import Any
 
-from studio.domain.run_grid import STANDARD_SCALES
+from studio.domain.run_grid import STANDARD_ORDINARY, STANDARD_SCALES
 
-GRID_FLAGS = {"steps_of_run": "--steps-of-run", "scales": "--scales", "prompts": "--prompt"}
+GRID_FLAGS = {
+    "steps_of_run": "--steps-of-run",
+    "scales": "--scales",
+    "prompts": "--prompt",
+    "num_ordinary": "--ordinary",
+}
 """Field of the request → its flag, of those that no other command has."""
 
 
@@ -24,6 +29,10 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="The first seed (0).", **given)
     parser.add_argument("--num", dest="num_images", type=int, metavar="N", help="Seeds for each prompt (4).", **given)
+    parser.add_argument(
+        "--ordinary", dest="num_ordinary", type=int, metavar="N", **given,
+        help=f"Prompts that do not call what was learnt, with one picture each ({STANDARD_ORDINARY}; 0: none).",
+    )  # fmt: skip
     parser.add_argument(
         "--steps", dest="num_inference_steps", type=int, metavar="N", help="Steps of a picture (the model's own).",
         **given,

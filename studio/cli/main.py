@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lora_registry.store import AdapterStore
 from studio.checkpoints import OwnCheckpoints
-from studio.cli import adapters, dataset, distil, evaluate, flash, generate, grid, models, probe, train
+from studio.cli import adapters, dataset, distil, enhance, evaluate, flash, generate, grid, models, probe, train, verify
 from studio.cli.arguments import build_parser, complain
 from studio.cli.report import DONE, FAILED, STOPPED, WRONG
 from studio.domain.catalogue import Catalogue
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None, engine: EngineHolder | None = None) 
     if options.command is None:
         parser.print_help(sys.stderr)
         return WRONG
+    options.is_program = argv is None
     try:
         return _run(options, catalogue, engine)
     except InvalidRequest as error:
@@ -45,9 +46,11 @@ def main(argv: Sequence[str] | None = None, engine: EngineHolder | None = None) 
 
 def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder | None) -> int:
     if options.command == "serve":
-        return _serve(options.port, options.share)
+        return _serve(options.port, options.host, options.share)
     if options.command == "dataset":
-        return dataset.run(options)
+        return dataset.run(options, engine)
+    if options.command == "verify":
+        return verify.run(options)
     settings = Settings.from_environment()
     if options.command == "models":
         return models.run(options, catalogue, settings)
@@ -55,6 +58,8 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder
     OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue).refresh()
     if options.command == "adapters":
         return adapters.run(options, catalogue, settings)
+    if options.command == "enhance":
+        return enhance.run(options, catalogue, settings)
     # An error that a person is meant to read comes with the job's end; the log is for who looks for more.
     level = logging.INFO if options.verbose else logging.CRITICAL
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
@@ -64,8 +69,10 @@ def _run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder
     return command.run(options, catalogue, engine)
 
 
-def _serve(port: str | None, share: bool) -> int:
+def _serve(port: str | None, host: str | None, share: bool) -> int:
     """Run app.py as a script: nothing may import the composition root."""
-    sys.argv = ["app.py", *([] if port is None else ["--port", port]), *(["--share"] if share else [])]
+    named = {"--port": port, "--host": host}
+    given = [part for flag, value in named.items() if value is not None for part in (flag, value)]
+    sys.argv = ["app.py", *given, *(["--share"] if share else [])]
     runpy.run_path(str(PROJECT_ROOT / "app.py"), run_name="__main__")
     return DONE

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator
 
 from studio.generation import EngineHolder
-from studio.ledger import PASSING
+from studio.job_ledger import PASSING
 from studio.services import Services, open_services
 from studio.settings import Settings
 

@@ -1,14 +1,11 @@
 """`probe`: which share of the pictures of one prompt shows what."""
 
 import argparse
-import dataclasses
-import json
 import os
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from studio.cli.arguments import complain
 from studio.cli.columns import aligned
@@ -24,7 +21,8 @@ from studio.domain.probe import ATTRIBUTE_SETS, ProbeRequest, parse_probe
 from studio.files import atomic_write, storage_errors
 from studio.generation import EngineHolder
 from studio.probe import ProbeStanding
-from studio.probe_scores import AttributeResult, ProbeResult, chosen, is_unsure
+from studio.probe_export import document, picture_name, rows_csv
+from studio.probe_scores import AttributeResult, ProbeResult
 from studio.probe_views import (
     agreement_words,
     balance_words,
@@ -57,10 +55,10 @@ def run(options: argparse.Namespace, catalogue: Catalogue, engine: EngineHolder 
             os._exit(STOPPED)
         ended = services.probes.standing(begun.id)
         result, pictures = services.probes.result(ended), services.probes.pictures(ended)
-        document = _document(outcome.status, ended, result, pictures)
+        everything = document(ended, result, pictures)
         if folder is not None:
-            _deliver(ended, result, pictures, document, folder)
-        print(document if options.json else told(result), file=stdout, flush=True)
+            _deliver(ended, result, pictures, everything, folder)
+        print(everything if options.json else told(result), file=stdout, flush=True)
         if outcome.error:
             complain(outcome.error)
     return outcome.exit_code
@@ -102,49 +100,12 @@ def _asked(options: argparse.Namespace) -> ProbeRequest:
 
 
 def _deliver(
-    ended: ProbeStanding, result: ProbeResult, pictures: Mapping[int, Path], document: str, folder: Path
+    ended: ProbeStanding, result: ProbeResult, pictures: Mapping[int, Path], everything: str, folder: Path
 ) -> None:
     """Write everything into `folder`; raises StorageFailed."""
     with storage_errors(folder):
         for index, path in pictures.items():
-            shutil.copyfile(path, folder / _name(ended, index))
+            shutil.copyfile(path, folder / picture_name(ended.probe, index))
     atomic_write(folder / "report.html", probe_report(result).encode())
-    atomic_write(folder / "results.json", document.encode())
-
-
-def _name(ended: ProbeStanding, index: int) -> str:
-    return f"{index:04d}-{ended.probe.cells[index].recipe.seed}.png"
-
-
-def _document(status: str, ended: ProbeStanding, result: ProbeResult, pictures: Mapping[int, Path]) -> str:
-    def attribute(each: AttributeResult) -> dict[str, Any]:
-        values = {field.name: getattr(each, field.name) for field in dataclasses.fields(each)}
-        told = {"name": each.attribute.name, **{key: value for key, value in values.items() if key != "attribute"}}
-        return json.loads(json.dumps(told, default=dataclasses.asdict))
-
-    def picture(index: int) -> dict[str, Any]:
-        answer = ended.answers[index]
-        return {
-            "index": index,
-            "seed": ended.probe.cells[index].recipe.seed,
-            "file": _name(ended, index) if index in pictures else None,
-            "chosen": {each.name: chosen(answer, each) for each in ended.probe.attributes},
-            "unsure": {each.name: is_unsure(answer, each, ended.probe.margin) for each in ended.probe.attributes},
-            "seen": answer.seen,
-            "cosines": answer.cosines,
-        }
-
-    values = {
-        "status": status,
-        "probe": ended.probe.model_dump(mode="json"),
-        "judge": result.judge,
-        "drawn": result.drawn,
-        "failed": result.failed,
-        "judged": result.judged,
-        "truncated": result.truncated,
-        "remark": result.remark,
-        "attributes": [attribute(each) for each in result.attributes],
-        "pictures": [picture(index) for index in sorted(ended.answers)],
-        "limits": limits_lines(result.probe.margin),
-    }
-    return json.dumps(values, indent=2, ensure_ascii=False)
+    atomic_write(folder / "images.csv", rows_csv(ended).encode())
+    atomic_write(folder / "results.json", everything.encode())

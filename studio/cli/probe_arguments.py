@@ -44,7 +44,9 @@ def add_probe(parser: argparse.ArgumentParser, catalogue: Catalogue) -> None:
         "--margin", type=float, metavar="X", help=f"points of CLIP score below which an answer is unsure ({MARGIN:g})",
         **given,
     )  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", help="write report.html, results.json and the pictures here")
+    parser.add_argument(
+        "--out", metavar="DIR", help="write report.html, images.csv, results.json and the pictures here"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the tables")
     parser.add_argument("--quiet", action="store_true", help="no progress, only the result")
     parser.add_argument("--verbose", action="store_true", help="show the log")

@@ -14,7 +14,8 @@ const select = (title, labels, value, change) => {
   const label = make("label", title + " "), list = make("select");
   labels.forEach((text, index) => list.append(Object.assign(make("option", text), { value: index })));
   list.value = value;
-  list.addEventListener("change", () => { change(Number(list.value)); draw(); });
+  list.name = title;
+  list.addEventListener("change", () => { change(Number(list.value)); draw(title); });
   label.append(list);
   return label;
 };
@@ -47,15 +48,20 @@ const picture = (across, down) => {
   return cell;
 };
 
-const draw = () => {
-  document.getElementById("pivot").replaceChildren(...controls());
+const heading = (text, scope) => Object.assign(make("th", text), { scope });
+
+// The controls are made anew: whoever turns with the keyboard stays at the same one.
+const draw = (changed) => {
+  const pivot = document.getElementById("pivot");
+  pivot.replaceChildren(...controls());
+  if (changed) pivot.querySelector(`select[name="${CSS.escape(changed)}"]`)?.focus();
   const table = make("table"), head = make("tr");
   table.className = "pictures";
-  head.append(make("th"), ...axes[chosen.across].labels.map((text) => make("th", text)));
+  head.append(make("td"), ...axes[chosen.across].labels.map((text) => heading(text, "col")));
   table.append(head);
   axes[chosen.down].labels.forEach((text, down) => {
     const row = make("tr");
-    row.append(make("th", text), ...axes[chosen.across].labels.map((_, across) => picture(across, down)));
+    row.append(heading(text, "row"), ...axes[chosen.across].labels.map((_, across) => picture(across, down)));
     table.append(row);
   });
   document.getElementById("grid").replaceChildren(table);

@@ -11,8 +11,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from studio.domain.beginning_rules import decided_beginning, grown
 from studio.domain.errors import InvalidRequest, NotFound
 from studio.domain.request import MAX_SEED, NO_ACCELERATOR, RANDOM_SEED, GenerationRequest, ResolvedRequest, label
+from studio.domain.steering import NO_CONTROL, HintKind
 from studio.domain.timesteps import Grid, timesteps_on
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
@@ -95,12 +97,23 @@ class SchedulerRow(_Row):
     """Most steps that it can take; None for as many as a request may ask for."""
 
 
-class Accelerator(_Row):
-    """An adapter that was distilled so that checkpoints draw in few steps, and how they are sampled with it."""
+class _Fitting(_Row):
+    """What is made for checkpoints of a family."""
 
     family: str
     checkpoint: str | None = None
     """The only one that it fits; None for all of the family but miniatures."""
+
+    def suits(self, checkpoint: Checkpoint) -> bool:
+        """Whether it was made for `checkpoint`, or for its family."""
+        if self.checkpoint is not None:
+            return self.checkpoint == checkpoint.id
+        return self.family == checkpoint.family and not checkpoint.is_pocket
+
+
+class Accelerator(_Fitting):
+    """An adapter that was distilled so that checkpoints draw in few steps, and how they are sampled with it."""
+
     scheduler: str
     grid: Grid | None = None
     """Where its timesteps lie; None leaves them to the sampler."""
@@ -119,12 +132,6 @@ class Accelerator(_Row):
     hub_id: str | None = None
     hub_files: Mapping[int, str] = {}
     """Files of `hub_id` by the number of steps that each is for; a single one serves for all."""
-
-    def suits(self, checkpoint: Checkpoint) -> bool:
-        """Whether it was distilled for `checkpoint`, or for its family."""
-        if self.checkpoint is not None:
-            return self.checkpoint == checkpoint.id
-        return self.family == checkpoint.family and not checkpoint.is_pocket
 
     def hub_file(self, steps: int) -> str:
         """The file for a picture of `steps` steps: that of the nearest number of steps that there is one for."""
@@ -156,6 +163,17 @@ class Style(_Row):
     for_pocket: bool = False
 
 
+class Control(_Fitting):
+    """A ControlNet: of which family, what it reads, and where it is."""
+
+    reads: HintKind
+    licence: str
+    note: str
+    file: str | None = None
+    """One that comes with the studio, relative to the project root."""
+    hub_id: str | None = None
+
+
 _RowT = TypeVar("_RowT", bound=_Row)
 
 
@@ -170,6 +188,7 @@ class Catalogue(BaseModel):
     rows: tuple[Checkpoint, ...] = Field(alias="checkpoints")
     schedulers: tuple[SchedulerRow, ...]
     accelerator_rows: tuple[Accelerator, ...] = Field(default=(), alias="accelerators")
+    controls: tuple[Control, ...] = ()
     styles: tuple[Style, ...]
     _own: tuple[Checkpoint, ...] = PrivateAttr(default=())
     _own_accelerators: tuple[Accelerator, ...] = PrivateAttr(default=())
@@ -214,12 +233,24 @@ class Catalogue(BaseModel):
         """Those that were distilled for `checkpoint` or its family."""
         return tuple(row for row in self.accelerators if row.suits(checkpoint))
 
+    def control(self, control_id: str) -> Control | None:
+        """That of a recipe; None for `NO_CONTROL`."""
+        return None if control_id == NO_CONTROL else _find(self.controls, control_id, "ControlNet")
+
+    def controls_for(self, checkpoint: Checkpoint) -> tuple[Control, ...]:
+        """Those that were made for `checkpoint` or its family."""
+        return tuple(row for row in self.controls if row.suits(checkpoint))
+
     def style(self, style_id: str) -> Style:
         return _find(self.styles, style_id, "style")
 
     def styles_for(self, checkpoint: Checkpoint) -> tuple[Style, ...]:
         """The styles whose words `checkpoint` understands; the first changes nothing."""
         return tuple(s for s in self.styles if s.template == "{prompt}" or s.for_pocket == checkpoint.is_pocket)
+
+    def checkpoint_of(self, request: GenerationRequest) -> Checkpoint:
+        """That which `request` asks for, or the default one; raises InvalidRequest where there is none of that name."""
+        return _named(self.checkpoints, request.checkpoint, self.default_checkpoint, "checkpoint")
 
     def resolve(self, request: GenerationRequest) -> ResolvedRequest:
         """Decide everything that `request` left open.
@@ -228,14 +259,15 @@ class Catalogue(BaseModel):
             InvalidRequest: a name that is not in the catalogue, a size the checkpoint cannot draw, a style or an
                 accelerator for another kind of checkpoint, more steps than the sampler can take.
         """
-        checkpoint = _named(self.checkpoints, request.checkpoint, self.default_checkpoint, "checkpoint")
+        checkpoint = self.checkpoint_of(request)
         accelerator = self._suitable(request.accelerator, checkpoint)
         usual = accelerator or checkpoint
         default_scheduler = accelerator.scheduler if accelerator else checkpoint.default_scheduler
         scheduler = _named(self.schedulers, request.scheduler, default_scheduler, "scheduler")
         style = _named(self.styles_for(checkpoint), request.style, self.styles[0].id, "style")
-        for field in ("width", "height"):
-            _check_size(field, getattr(request, field), checkpoint)
+        width, height = grown(request, checkpoint.native_size)
+        for field, size in (("width", width), ("height", height)):
+            _check_size(field, size, checkpoint)
         steps = _or(request.num_inference_steps, usual.default_steps)
         _check_steps(steps, scheduler)
         return ResolvedRequest(
@@ -243,8 +275,8 @@ class Catalogue(BaseModel):
             negative_prompt=request.negative_prompt,
             checkpoint=checkpoint.id,
             style=style.id,
-            width=_or(request.width, checkpoint.native_size),
-            height=_or(request.height, checkpoint.native_size),
+            width=width,
+            height=height,
             num_inference_steps=steps,
             guidance_scale=_or(request.guidance_scale, usual.default_guidance),
             scheduler=scheduler.id,
@@ -252,6 +284,11 @@ class Catalogue(BaseModel):
             decoder=request.decoder,
             seed=secrets.randbelow(MAX_SEED + 1) if request.seed == RANDOM_SEED else request.seed,
             num_images=request.num_images,
+            clip_skip=request.clip_skip,
+            typed_prompt=request.typed_prompt,
+            original_prompt=request.original_prompt,
+            **decided_beginning(request, checkpoint, accelerator, steps),
+            **self._steering(request, checkpoint),
         )
 
     def _suitable(self, accelerator_id: str | None, checkpoint: Checkpoint) -> Accelerator | None:
@@ -264,6 +301,29 @@ class Catalogue(BaseModel):
         fitting = ", ".join(row.title for row in self.accelerators_for(checkpoint))
         instead = f"Choose one of those that were ({fitting}), or none." if fitting else "There is none for it yet."
         raise InvalidRequest(f"{accelerator.title} was not made for {checkpoint.title}.", instead, "accelerator")
+
+    def _steering(self, request: GenerationRequest, checkpoint: Checkpoint) -> dict[str, Any]:
+        """The fields about what a picture keeps to; none of them where nothing is chosen."""
+        try:
+            control = self.control(request.control)
+        except NotFound as error:
+            raise InvalidRequest(error.message, error.hint, "control") from None
+        if control is None:
+            if request.control_image:
+                raise InvalidRequest(
+                    "There is a shape to keep to, and no ControlNet that reads it.", "Choose one.", "control"
+                )
+            return {}
+        if not control.suits(checkpoint):
+            fitting = ", ".join(row.id for row in self.controls_for(checkpoint))
+            instead = f"There is {fitting} for it." if fitting else "There is none for it yet."
+            raise InvalidRequest(f"{control.title} was not made for {checkpoint.title}.", instead, "control")
+        if not request.control_image:
+            raise InvalidRequest(
+                f"{control.title} has no picture to keep to.", "Give one, or choose no ControlNet.", "control_image"
+            )
+        names = ("control", "control_image", "control_source", "control_scale")
+        return {name: getattr(request, name) for name in names}
 
     def styled(self, request: ResolvedRequest) -> tuple[str, str]:
         """The prompt and negative prompt with the style's words around them."""
@@ -298,8 +358,8 @@ def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _check_size(field: str, size: int | None, checkpoint: Checkpoint) -> None:
-    if size is not None and not checkpoint.min_size <= size <= checkpoint.max_size:
+def _check_size(field: str, size: int, checkpoint: Checkpoint) -> None:
+    if not checkpoint.min_size <= size <= checkpoint.max_size:
         raise InvalidRequest(
             f"{label(field)} is {size} px; {checkpoint.title} draws from {checkpoint.min_size} "
             f"to {checkpoint.max_size} px.",

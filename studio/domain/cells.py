@@ -20,12 +20,24 @@ class Drawable(Protocol):
     def text(self) -> str: ...
 
 
+class Opinion(BaseModel):
+    """What another judge says of a picture: a `cosine` from -1 to 1, of only the beginning of the text where
+    `is_truncated`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    cosine: float
+    judge: str
+    is_truncated: bool = False
+
+
 class CellResult(BaseModel):
     """What came of a cell: a picture, or the `problem` that kept it from being drawn. `right`: whether it shows what
     its text says, and `skills` whether each thing that it says (None: nobody can tell). `cosine` is its CLIP score, by
-    `judge`, which read only the beginning of the text where `is_truncated`; `seconds` is what drawing it took."""
+    `judge`, which read only the beginning of the text where `is_truncated`, and `second` what a second judge says of
+    it; `seconds` is what drawing it took."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     index: int
     image_id: str = ""
@@ -34,5 +46,6 @@ class CellResult(BaseModel):
     cosine: float | None = None
     judge: str = ""
     is_truncated: bool = False
+    second: Opinion | None = None
     seconds: float | None = None
     problem: str = ""

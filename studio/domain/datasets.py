@@ -15,6 +15,9 @@ CAPTIONS = (".txt", ".caption")
 """Suffixes of text files beside pictures, in the order to look for them."""
 LISTS = ("metadata.jsonl", "metadata.csv", "captions.csv")
 """Files that name pictures with their captions, in the order to look for them."""
+ABOUT = "about.jsonl"
+"""What a data set with text files says of its pictures besides their captions: a line of JSON for each, by its file
+name."""
 CAPTION_KEYS = ("text", "caption", "prompt")
 """What a caption is called in a list or a table, in the order to look for it."""
 FILE_KEYS = ("file_name", "file", "filename", "image")

@@ -8,11 +8,15 @@ StudioError                 message: what was got and what was expected; hint: w
 ├── DownloadFailed          weights or a data set that could not be fetched
 ├── UploadFailed            an adapter that could not be put on the hub
 ├── OutOfMemory             the machine has less memory than the work needs
+├── ChatFailed              a language model that gave no usable answer (studio/domain/chat.py)
 ├── GenerationFailed        the model made no usable picture (values that are not finite, for example)
 ├── TrainingFailed          a training that cannot go on
 ├── DatasetError            pictures and captions that cannot be used
+│   └── CaptionsInUse       captions that another process is writing
 ├── StorageFailed           a folder or database that cannot be read or written
-└── QueueFull               too much is waiting already
+├── QueueFull               too much is waiting already
+├── RateLimited             somebody asked for more than their share; `retry_after_s` says when to ask again
+└── Unexpected              what none of these foresees; the log has the details (studio/unexpected.py)
 
 `JobCancelled` is not an error: it ends a job that its owner stopped.
 """
@@ -74,12 +78,28 @@ class DatasetError(StudioError):
     """Pictures and captions cannot be used."""
 
 
+class CaptionsInUse(DatasetError):
+    """Another process is writing these captions."""
+
+
 class StorageFailed(StudioError):
     """A folder or the database cannot be read or written."""
 
 
 class QueueFull(StudioError):
     """Too much is waiting already."""
+
+
+class RateLimited(StudioError):
+    """Somebody asked for more than their share; in `retry_after_s` seconds they may ask again."""
+
+    def __init__(self, message: str, hint: str = "", retry_after_s: float = 60.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
+
+
+class Unexpected(StudioError):
+    """Nobody foresaw this; whoever asked is told an id, under which the log has the details."""
 
 
 class JobCancelled(Exception):

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from studio.domain.errors import InvalidRequest
+from studio.domain.prompt_syntax import plain_words
 from studio.domain.request import (
     MAX_SEED,
     AcceleratorId,
     CheckpointId,
+    ClipSkip,
     DecoderId,
     Frozen,
     GuidanceScale,
@@ -61,6 +63,7 @@ class SystemRequest(Frozen):
     scheduler: SchedulerId | None = None
     accelerator: AcceleratorId | None = None
     decoder: DecoderId = "full"
+    clip_skip: ClipSkip = 1
     style: StyleId | None = None
     negative_prompt: NegativePrompt = ""
     width: Width | None = None
@@ -78,9 +81,10 @@ class EvaluationPrompt(Frozen):
 
 class EvaluationRequest(Frozen):
     """What was asked. `prompts` of one's own go before those of a set; `baseline` names the system that the others are
-    compared with (the first one), `judge` a folder of judges (the one that knows the models' pictures). With `axes` the
-    first system is swept: it is drawn with every combination of their values, and others are left out, unless all say
-    where they stand."""
+    compared with (the first one), `judge` a folder of judges (the one that knows the models' pictures), and
+    `second_judge` another one that is asked, too (none): whether both say the same tells more than either. With `axes`
+    the first system is swept: it is drawn with every combination of their values, and others are left out, unless all
+    say where they stand."""
 
     name: Annotated[str, Field(max_length=80)] = ""
     systems: Annotated[tuple[SystemRequest, ...], Field(min_length=1, max_length=MAX_SWEPT)]
@@ -97,6 +101,7 @@ class EvaluationRequest(Frozen):
     clip_margin: Annotated[float, Field(ge=0, le=100)] = CLIP_MARGIN
     right_margin: Annotated[float, Field(ge=0, le=100)] = RIGHT_MARGIN
     judge: str = ""
+    second_judge: str = ""
 
 
 class System(Frozen):
@@ -135,7 +140,7 @@ class EvaluationCell:
 
 class Evaluation(Frozen):
     """The systems, and what each draws: every prompt, `num_images` times. `judge` is the name of a folder, "" where
-    nobody gives CLIP scores."""
+    nobody gives CLIP scores, and `second_judge` that of another one."""
 
     name: str
     systems: tuple[System, ...]
@@ -146,6 +151,7 @@ class Evaluation(Frozen):
     clip_margin: float = CLIP_MARGIN
     right_margin: float = RIGHT_MARGIN
     judge: str = ""
+    second_judge: str = ""
     axes: tuple[Axis, ...] = ()
 
     @property
@@ -174,7 +180,7 @@ class Evaluation(Frozen):
                 system=system,
                 place=place,
                 image=image,
-                text=self.prompts[place].text,
+                text=plain_words(self.prompts[place].text),
                 recipe=system.recipe_of(self.prompts[place].text, self.seed_of(place, image)),
             )
             for index, (system, place, image) in enumerate(places)

@@ -1,9 +1,10 @@
 """A comparison of few steps with many: what a person asks for, and the pictures that it comes to."""
 
+import reprlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import Field, ValidationError
 
@@ -131,6 +132,9 @@ def parse_flash(values: Mapping[str, Any]) -> FlashRequest:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = str(problem["loc"][0]) if problem["loc"] else ""
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(FlashRequest.model_fields)
+            raise InvalidRequest(f"There is no setting called {field!r}.", f"Known settings: {known}.", field) from None
         if field == "prompts":
             raise _bad_prompts(values.get("prompts") or ()) from None
         if field in ("steps", "baseline_steps"):
@@ -192,11 +196,13 @@ def _accelerator(accelerator_id: str | None, checkpoint: Checkpoint, catalogue: 
     return row
 
 
-def _bad_prompts(prompts: Sequence[object]) -> InvalidRequest:
-    if not prompts:
+def _bad_prompts(prompts: object) -> InvalidRequest:
+    if not isinstance(prompts, list | tuple):
+        message, hint = f"The prompts are {reprlib.repr(prompts)}; they must be a list.", "Put them into one."
+    elif not prompts:
         message, hint = "There is no prompt.", "Write what the pictures should show."
-    elif len(prompts) > MAX_PROMPTS:
-        message, hint = f"There are {len(prompts)} prompts; at most {MAX_PROMPTS} fit.", "Leave some out."
+    elif (count := len(cast(Sequence[object], prompts))) > MAX_PROMPTS:
+        message, hint = f"There are {count} prompts; at most {MAX_PROMPTS} fit.", "Leave some out."
     else:
         message, hint = "A prompt is empty, or longer than 10,000 characters.", "Change it or leave it out."
     return InvalidRequest(message, hint, "prompts")

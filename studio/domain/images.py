@@ -47,6 +47,8 @@ def recipe_sha256(recipe: ResolvedRequest, prompt_as_run: str, negative_as_run: 
     """One name for all that was asked of the model: the recipe of a picture, and the texts as the model reads them.
 
     A field that comes to the recipe has to have a default, which is left out here, so that names stay as they are.
+    How a prompt came about is no part of what is drawn.
     """
-    told = [recipe.model_dump(mode="json", exclude_defaults=True), prompt_as_run, negative_as_run]
+    asked = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"typed_prompt", "original_prompt"})
+    told = [asked, prompt_as_run, negative_as_run]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

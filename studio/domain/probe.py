@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from studio.domain.errors import InvalidRequest
+from studio.domain.prompt_syntax import plain_words
 from studio.domain.request import (
     MAX_SEED,
     AcceleratorId,
@@ -31,7 +32,6 @@ from studio.domain.request import (
     Width,
     invalid_request,
 )
-from studio.domain.tags import without_tags
 
 USUAL_PICTURES, MAX_PICTURES = 64, 2000
 LEAST_VALUES, MAX_VALUES, MAX_ATTRIBUTES = 2, 12, 8
@@ -172,8 +172,18 @@ class Probe(Frozen):
 
     @property
     def prompt(self) -> str:
-        """As the model reads it."""
-        return without_tags(self.recipe.prompt)
+        """As typed."""
+        return self.recipe.prompt
+
+    @property
+    def words(self) -> str:
+        """What the prompt says: without the signs that weigh its words."""
+        return plain_words(self.prompt)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What a judge is asked of each picture: the text of every value of every attribute, in order."""
+        return tuple(value.text for each in self.attributes for value in each.values)
 
     @cached_property
     def cells(self) -> tuple[ProbeCell, ...]:
@@ -190,8 +200,9 @@ class Probe(Frozen):
 
 
 class Answer(BaseModel):
-    """What was found out about one picture: by the name of an attribute the cosines of its values, in their order, as
-    `judge` gave them, and what the checker saw (None: nothing that it knows; absent where it does not look)."""
+    """What was found out about one picture, and how long that took: by the name of an attribute the cosines of its
+    values, in their order, as `judge` gave them, and what the checker saw (None: nothing that it knows; absent where it
+    does not look)."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -201,6 +212,11 @@ class Answer(BaseModel):
     cosines: dict[str, tuple[float, ...]]
     seen: dict[str, str | None] = {}
     is_truncated: bool = False
+    seconds: float | None = None
+
+    def at(self, index: int) -> "Answer":
+        """The same as that of the picture `index` of another probe."""
+        return self.model_copy(update={"index": index})
 
     def fits(self, probe: Probe) -> bool:
         """Whether it answers all that `probe` asks."""

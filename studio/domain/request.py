@@ -11,7 +11,36 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from studio.domain.beginning import (
+    NO_HIRES,
+    NO_PICTURE,
+    USUAL_HIRES_STRENGTH,
+    USUAL_MASK_BLUR,
+    USUAL_STRENGTH,
+    BorderDown,
+    BorderLeft,
+    BorderRight,
+    BorderUp,
+    HiresScale,
+    HiresSteps,
+    HiresStrength,
+    HiresUpscaler,
+    InitImage,
+    MaskBlur,
+    MaskImage,
+    ResizeMode,
+    Strength,
+    steps_run,
+)
 from studio.domain.errors import InvalidRequest
+from studio.domain.steering import (
+    NO_CONTROL,
+    USUAL_CONTROL_SCALE,
+    ControlId,
+    ControlImage,
+    ControlScale,
+    ControlSource,
+)
 
 RANDOM_SEED = -1
 NO_ACCELERATOR = "none"
@@ -30,6 +59,22 @@ NegativePrompt = Annotated[
     ),
 ]
 CheckpointId = Annotated[str, Field(title="Model", description="Which weights draw the picture.")]
+TypedPrompt = Annotated[
+    str,
+    Field(
+        max_length=10_000,
+        title="Prompt as typed",
+        description="What the prompt was before the seed decided what it left open; empty if it left nothing open.",
+    ),
+]
+OriginalPrompt = Annotated[
+    str,
+    Field(
+        max_length=10_000,
+        title="Your own words",
+        description="What was typed before the prompt was enhanced; kept with the picture. Empty if it was not.",
+    ),
+]
 StyleId = Annotated[str, Field(title="Style", description="Words added around the prompt; both texts are kept.")]
 Width = Annotated[int, Field(ge=64, le=2048, multiple_of=8, title="Width", description="In pixels, a multiple of 8.")]
 Height = Annotated[int, Field(ge=64, le=2048, multiple_of=8, title="Height", description="In pixels, a multiple of 8.")]
@@ -70,6 +115,16 @@ DecoderId = Annotated[
         title="How latents become pixels — decoder",
         description="Full is the model's own. Half is that in half precision: half of its time or less, and hardly a "
         "pixel differs by more than 1 in 255. Tiny (TAESD) takes a third of it or less and draws rougher edges.",
+    ),
+]
+ClipSkip = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=12,
+        title="How literally words are read — clip skip",
+        description="Which layer of the text encoder is read, counted from the one that the model was trained with. "
+        "Many models for anime want 2; for others 1 is best.",
     ),
 ]
 Seed = Annotated[
@@ -114,6 +169,26 @@ class GenerationRequest(Frozen):
     decoder: DecoderId = "full"
     seed: Annotated[int, Field(ge=RANDOM_SEED, le=MAX_SEED)] = RANDOM_SEED
     num_images: NumImages = 1
+    clip_skip: ClipSkip = 1
+    typed_prompt: TypedPrompt = ""
+    original_prompt: OriginalPrompt = ""
+    init_image: InitImage = NO_PICTURE
+    strength: Strength = USUAL_STRENGTH
+    mask: MaskImage = NO_PICTURE
+    mask_blur: MaskBlur = USUAL_MASK_BLUR
+    resize_mode: ResizeMode = "crop"
+    outpaint_left: BorderLeft = 0
+    outpaint_right: BorderRight = 0
+    outpaint_up: BorderUp = 0
+    outpaint_down: BorderDown = 0
+    hires_scale: HiresScale = NO_HIRES
+    hires_strength: HiresStrength = USUAL_HIRES_STRENGTH
+    hires_steps: HiresSteps = 0
+    hires_upscaler: HiresUpscaler = "lanczos"
+    control: ControlId = NO_CONTROL
+    control_image: ControlImage = ""
+    control_source: ControlSource = "picture"
+    control_scale: ControlScale = USUAL_CONTROL_SCALE
 
 
 class ResolvedRequest(Frozen):
@@ -133,6 +208,23 @@ class ResolvedRequest(Frozen):
     decoder: DecoderId = "full"
     seed: Seed
     num_images: NumImages
+    clip_skip: ClipSkip = 1
+    typed_prompt: TypedPrompt = ""
+    original_prompt: OriginalPrompt = ""
+    init_image: InitImage = NO_PICTURE
+    """As large as `width` × `height`, as is the mask."""
+    strength: Strength = USUAL_STRENGTH
+    mask: MaskImage = NO_PICTURE
+    mask_blur: MaskBlur = USUAL_MASK_BLUR
+    hires_scale: HiresScale = NO_HIRES
+    hires_strength: HiresStrength = USUAL_HIRES_STRENGTH
+    hires_steps: HiresSteps = 0
+    hires_upscaler: HiresUpscaler = "lanczos"
+    control: ControlId = NO_CONTROL
+    control_image: ControlImage = ""
+    """As large as `width` × `height`, and a map where there is one."""
+    control_source: ControlSource = "picture"
+    control_scale: ControlScale = USUAL_CONTROL_SCALE
 
     @property
     def uses_guidance(self) -> bool:
@@ -142,11 +234,37 @@ class ResolvedRequest(Frozen):
     @property
     def evaluations(self) -> int:
         """How often the UNet is asked for one picture: twice a step while guidance runs."""
-        return self.num_inference_steps * (2 if self.uses_guidance else 1)
+        return (self.steps_run + self.hires_steps_run) * (2 if self.uses_guidance else 1)
+
+    @property
+    def steps_run(self) -> int:
+        """How many of its steps are drawn: all of them, unless it begins from a picture."""
+        return steps_run(self.num_inference_steps, self.strength) if self.init_image else self.num_inference_steps
+
+    @property
+    def has_hires(self) -> bool:
+        """Whether a second pass makes it larger."""
+        return self.hires_scale > NO_HIRES
+
+    @property
+    def hires_steps_run(self) -> int:
+        """How many steps of the second pass are drawn; 0 where there is none."""
+        return steps_run(self.hires_steps, self.hires_strength) if self.has_hires else 0
+
+    @property
+    def final_size(self) -> tuple[int, int]:
+        """Width and height of the finished picture in pixels."""
+        width, height = (round(side * self.hires_scale / 8) * 8 for side in (self.width, self.height))
+        return width, height
 
     def single(self, index: int) -> "ResolvedRequest":
         """The recipe of picture `index` alone: one image, its own seed (counted up, wrapping at 2³²)."""
         return self.model_copy(update={"seed": (self.seed + index) % (MAX_SEED + 1), "num_images": 1})
+
+    @property
+    def prompt_to_type(self) -> str:
+        """The prompt that, with this seed, gives this recipe: with its choices, where it left something open."""
+        return self.typed_prompt or self.prompt
 
     def as_request(self) -> GenerationRequest:
         """The request that resolves to exactly this recipe."""
@@ -174,6 +292,8 @@ def invalid_request(error: ValidationError) -> InvalidRequest:
         return InvalidRequest(f"There is no setting called {field!r}.", f"Known settings: {known}.", field)
     if field == "prompt":
         return _bad_prompt(problem)
+    if field not in home_of(field).model_fields:
+        return InvalidRequest(f"{label(field)} does not work: {problem['msg'].lower()}.", "", field)
     return InvalidRequest(
         f"{label(field)} is {reprlib.repr(problem['input'])}; it must be {_expected(problem, field)}.", "", field
     )
@@ -181,7 +301,7 @@ def invalid_request(error: ValidationError) -> InvalidRequest:
 
 def label(field: str) -> str:
     """The short name of a field as people say it: the mechanism in its title, capitalised."""
-    return short_name(ResolvedRequest, field)
+    return short_name(home_of(field), field)
 
 
 def short_name(model: type[BaseModel], field: str) -> str:
@@ -194,8 +314,13 @@ def short_name(model: type[BaseModel], field: str) -> str:
 
 def bounds(field: str) -> tuple[float | None, float | None, float | None]:
     """Lowest value, highest value and step of a numeric field (None where it has none)."""
-    schema = ResolvedRequest.model_json_schema()["properties"][field]
+    schema = home_of(field).model_json_schema()["properties"][field]
     return schema.get("minimum"), schema.get("maximum"), schema.get("multipleOf", schema.get("step"))
+
+
+def home_of(field: str) -> type[BaseModel]:
+    """Where a field's texts and bounds are read: what only prepares a picture is no part of its recipe."""
+    return GenerationRequest if field not in ResolvedRequest.model_fields else ResolvedRequest
 
 
 def _bad_prompt(problem: ErrorDetails) -> InvalidRequest:
@@ -209,10 +334,12 @@ def _bad_prompt(problem: ErrorDetails) -> InvalidRequest:
 def _expected(problem: ErrorDetails, field: str) -> str:
     low, high, step = bounds(field)
     if problem["type"] == "literal_error":
-        return " or ".join(get_args(ResolvedRequest.model_fields[field].annotation))
+        return " or ".join(get_args(home_of(field).model_fields[field].annotation))
+    if problem["type"] == "string_pattern_mismatch":
+        return "the name of a picture that is kept here"
     if low is None or high is None:
         return "at most 10,000 characters" if problem["type"] == "string_too_long" else "a text"
     low = RANDOM_SEED if field == "seed" else low
-    kind = "a number" if ResolvedRequest.model_fields[field].annotation is float else "a whole number"
-    multiple = f" that is a multiple of {step:g}" if field in ("width", "height") else ""
-    return f"{kind} from {low:.0f} to {high:.0f}{multiple}"
+    kind = "a number" if home_of(field).model_fields[field].annotation is float else "a whole number"
+    multiple = f" that is a multiple of {step:g}" if step == 8 else ""
+    return f"{kind} from {low if low % 1 else int(low)} to {high:.0f}{multiple}"

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from studio.domain.errors import InvalidRequest
+from studio.domain.prompt_syntax import plain_words
 from studio.domain.request import (
     MAX_SEED,
     Frozen,
@@ -18,11 +20,12 @@ from studio.domain.request import (
     Steps,
     invalid_request,
 )
-from studio.domain.tags import AdapterUse, LoraScale, without_tags
+from studio.domain.tags import AdapterUse, LoraScale
 
 MAX_PROMPTS, MAX_SEEDS, MAX_SCALES = 50, 64, 8
 MAX_PICTURES = 4000
 STANDARD_SCALES = (0.5, 1.0)
+MAX_ORDINARY, STANDARD_ORDINARY = 64, 16
 
 
 class GridRequest(Frozen):
@@ -40,6 +43,8 @@ class GridRequest(Frozen):
     seed: Seed = 0
     num_images: Annotated[int, Field(ge=1, le=MAX_SEEDS)] = 4
     """Seeds for each prompt, counted up from the first."""
+    num_ordinary: Annotated[int, Field(ge=0, le=MAX_ORDINARY)] = STANDARD_ORDINARY
+    """Prompts that do not call what was learnt, with one seed each: what the model knew should stay."""
 
 
 class GridColumn(Frozen):
@@ -70,7 +75,7 @@ class GridCell:
     @property
     def text(self) -> str:
         """What it is to show."""
-        return without_tags(self.recipe.prompt)
+        return plain_words(self.recipe.prompt)
 
 
 class Grid(Frozen):
@@ -82,21 +87,25 @@ class Grid(Frozen):
     columns: tuple[GridColumn, ...]
     prompts: tuple[Prompt, ...]
     seeds: tuple[int, ...]
+    ordinary: tuple[Prompt, ...] = ()
 
-    @property
+    @cached_property
     def rows(self) -> tuple[tuple[str, int], ...]:
-        """The pairs of prompt and seed."""
-        return tuple((prompt, seed) for prompt in self.prompts for seed in self.seeds)
+        """The pairs of prompt and seed: every prompt with all seeds, then every ordinary one with the first."""
+        asked = [(prompt, seed) for prompt in self.prompts for seed in self.seeds]
+        return (*asked, *((prompt, self.seeds[0]) for prompt in self.ordinary))
+
+    def is_ordinary(self, row: int) -> bool:
+        """Whether the prompt of that row does not call what was learnt."""
+        return row >= len(self.prompts) * len(self.seeds)
 
     def cells(self) -> tuple[GridCell, ...]:
         """In the order of drawing: prompt after prompt, so that what is there at any moment compares all columns; and
         within one adapter after the other, so that each is made ready once for all seeds."""
-        places = [
-            (first + offset, column)
-            for first in range(0, len(self.rows), len(self.seeds))
-            for column in self.columns
-            for offset in range(len(self.seeds))
-        ]
+        asked = len(self.prompts) * len(self.seeds)
+        together = [range(first, first + len(self.seeds)) for first in range(0, asked, len(self.seeds))]
+        together += [range(asked, len(self.rows))] if self.ordinary else []
+        places = [(row, column) for rows in together for column in self.columns for row in rows]
         return tuple(
             GridCell(index=index, row=row, column=column, recipe=self._recipe(row, column))
             for index, (row, column) in enumerate(places)
@@ -133,6 +142,7 @@ _WRONG = {
         f"Give 1 to {MAX_SCALES}, such as 0.5 and 1; 1 is the adapter as it was trained.",
     ),
     "num_images": (f"The number of pictures of each prompt must be from 1 to {MAX_SEEDS}.", ""),
+    "num_ordinary": (f"The number of ordinary prompts must be from 0 to {MAX_ORDINARY}.", ""),
 }
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from studio.domain.adapter import MAX_LORA_SCALE
 from studio.domain.errors import InvalidRequest
 
-_TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
+TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
 _SPACE_LEFT = re.compile(r"[ \t]{2,}")
 _NAMES = {"te": "text_encoder_scale", "unet": "lora_scale"}
 
@@ -43,15 +43,15 @@ def adapters_named(prompt: str) -> tuple[AdapterUse, ...]:
     Raises:
         InvalidRequest: a tag without a name, or whose scale is no number within the bounds.
     """
-    uses = {use.adapter: use for use in map(_use, _TAG.finditer(prompt))}
+    uses = {use.adapter: use for use in map(_use, TAG.finditer(prompt))}
     return tuple(uses.values())
 
 
 def without_tags(prompt: str) -> str:
     """The text that the model reads. One without tags stays as it is to the letter."""
-    if not _TAG.search(prompt):
+    if not TAG.search(prompt):
         return prompt
-    return _SPACE_LEFT.sub(" ", _TAG.sub("", prompt)).strip(" \t,")
+    return _SPACE_LEFT.sub(" ", TAG.sub("", prompt)).strip(" \t,")
 
 
 def without_adapter(prompt: str, adapter: str) -> str:
@@ -60,7 +60,7 @@ def without_adapter(prompt: str, adapter: str) -> str:
     def kept(found: re.Match[str]) -> str:
         return "" if found[1].partition(":")[0].strip() == adapter else found[0]
 
-    return _SPACE_LEFT.sub(" ", _TAG.sub(kept, prompt)).strip()
+    return _SPACE_LEFT.sub(" ", TAG.sub(kept, prompt)).strip()
 
 
 def _use(found: re.Match[str]) -> AdapterUse:

@@ -9,6 +9,7 @@ from studio.domain.datasets import counted
 from studio.domain.errors import OutOfMemory, StorageFailed, StudioError
 from studio.domain.memory import gigabytes
 from studio.domain.training import SHOWN_PROMPTS, TrainingPlan
+from studio.domain.wording import listed
 
 _LATENT_CHANNELS, _CELL_PX = 4, 8
 _FILE_BYTES = 2048
@@ -261,7 +262,7 @@ def changes(plan: TrainingPlan, other: TrainingPlan) -> str:
         said.append("a text encoder that stays as it is (rate 0)")
     if other.size != plan.size:
         said.append(f"pictures of {other.size} px")
-    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
+    return listed(said)
 
 
 def size_words(count: int) -> str:

@@ -18,11 +18,12 @@ def unfold(page: Page) -> None:
 
 def begin(page: Page, name: str) -> None:
     unfold(page)
-    page.locator("#distil-name").get_by_role("textbox").fill(name)
     page.locator("#distil-more button.label-wrap").click()
-    for field, value in NUMBERS.items():
-        page.locator(f"#distil-{field} input").fill(value)
-        page.locator(f"#distil-{field} input").press("Tab")
+    for field, value in {"name": name, **NUMBERS}.items():
+        typed = page.locator(f"#distil-{field} textarea, #distil-{field} input").first
+        typed.fill(value)
+        typed.press("Tab")
+    page.wait_for_timeout(300)  # what was typed is where a click finds it
     page.locator("#distil-start").click()
 
 

@@ -48,6 +48,13 @@ def test_the_example_is_evaluated_voted_on_and_reported(page: Page, server: Serv
     expect(page.locator("#evaluate-slider img").first).to_be_visible()
     expect(page.locator("#evaluate-facts")).to_contain_text("CLIP score")
 
+    closer = page.locator("#evaluate-plots details", has_text="Every pair")
+    closer.locator("summary").click()
+    page.wait_for_timeout(3_000)  # the page asks again every other second
+    expect(closer.locator("tbody tr")).to_have_count(3)
+    expect(closer.locator("tbody tr").first).to_be_visible()
+    expect(page.locator("#evaluate-plots")).to_contain_text("How alike the pictures are")
+
     page.locator("#vote-open").click()
     expect(page.locator("#vote-stage .vote-pair img").first).to_be_visible()
     for number in (1, 2, 3):
@@ -73,6 +80,33 @@ def test_the_example_is_evaluated_voted_on_and_reported(page: Page, server: Serv
     open_tab(page, "Evaluate")
     expect(page.locator("#evaluate-systems li")).to_have_count(3)
     expect(page.locator("#evaluate-verdict .verdict-line")).to_contain_text("on 8 prompts")
+
+
+def test_results_are_opened_again_and_a_picture_goes_to_generate(page: Page, tmp_path: Path) -> None:
+    evaluate_small(page)
+    with page.expect_download() as download:
+        page.locator("#evaluate-results").click()
+    download.value.save_as(tmp_path / "results.json")
+    told = page.locator("#evaluate-table table").inner_text()
+    with page.expect_file_chooser() as chooser:
+        page.locator("#evaluate-take-in").click()
+    chooser.value.set_files(tmp_path / "results.json")
+    expect(page.locator("#evaluate-page")).to_contain_text("of 8")
+    expect(page.locator("#evaluate-matrix tbody img")).to_have_count(18)
+    assert page.locator("#evaluate-table table").inner_text() == told
+    (tmp_path / "results.json").write_text("{}", encoding="utf-8")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#evaluate-take-in").click()
+    chooser.value.set_files(tmp_path / "results.json")
+    expect(page.locator("#evaluate-error")).to_contain_text("no evaluation of this studio")
+
+    picture = page.locator("#evaluate-matrix tbody button").first
+    asked = picture.locator("img").get_attribute("alt") or ""
+    picture.click()
+    expect(page.locator("#evaluate-slider img").first).to_be_visible()
+    page.locator("#evaluate-send").click()
+    expect(page.locator("#prompt textarea")).to_have_value(asked.partition(": ")[2])
+    expect(page.locator("#prompt textarea")).to_be_visible()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

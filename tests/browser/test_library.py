@@ -41,7 +41,7 @@ def test_a_reproduction_can_be_stopped_or_left(page: Any) -> None:
     expect_text(page, "#verdict", STEP)
     page.click("#library-grid li:nth-child(1) button")
     sync_api.expect(page.locator("#library-stage .stage-open img")).to_be_visible()
-    page.wait_for_timeout(1500)
-    assert page.locator("#verdict p").count() == 0
+    page.wait_for_timeout(1500)  # whatever was under way to the page has arrived
+    sync_api.expect(page.locator("#verdict p")).to_have_count(0)
     page.click("#reproduce")
     page.wait_for_selector(".verdict[data-kind=identical]")

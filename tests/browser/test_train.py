@@ -72,6 +72,8 @@ def test_checkpoints_are_compared_and_one_is_used(page: Page, axe: str) -> None:
     page.locator("#train-evaluate").click()
     page.locator("#train-grid-prompts textarea").fill("a red sks on a white background")
     page.locator("#train-grid-scales").get_by_label("0.5").uncheck()
+    page.locator("#train-grid-ordinary input[type='number']").fill("0")
+    page.locator("#train-grid-ordinary input[type='number']").press("Enter")
     expect(page.locator("#train-grid-count")).to_contain_text("3 columns, one without an adapter, of 2 pictures")
     page.locator("#train-grid-draw").click()
     expect(page.locator("#train-grid-matrix .matrix-line")).to_contain_text("Done", timeout=PATIENCE_MS)

@@ -129,6 +129,7 @@ def test_going_round_the_families_changes_no_bit(small_engine: StableDiffusionEn
         assert np.array_equal(make(small_engine, recipe_of(catalogue, family)), first[family])
 
 
+@pytest.mark.usefixtures("swept_heap")
 def test_fifty_changes_of_family_leave_memory_where_it_was(models_dir: Path, catalogue: Catalogue) -> None:
     pool = PipelinePool(PROJECT_ROOT, models_dir, CPU, offline=True, limit_bytes=1)
     process, after_first_round = psutil.Process(), 0

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engines import judges
 from engines.base import Engine
 from engines.judges import ClipJudge, JudgeShelf, weights_of
 from engines.pocket.contrast import contrast, trials
@@ -72,6 +74,36 @@ def test_the_same_picture_has_the_same_score_every_time(judge: ClipJudge, engine
     first, again = (engine.score(POCKET_JUDGE, tmp_path / "picture.png", "a red star") for _ in range(2))
     assert first == again == judge.score(PICTURE, "a red star")
     assert first.judge.startswith("pocket-clip ") and first.judge.endswith(", 64 px bicubic shortest, float32")
+
+
+TEXTS = tuple(
+    f"a {colour} {shape}" for colour in ("red", "blue", "green") for shape in ("star", "heart", "ring", "cross")
+)
+
+
+def test_many_texts_are_judged_as_each_alone(engine: Engine, tmp_path: Path) -> None:
+    PICTURE.save(tmp_path / "picture.png")
+    texts = (*TEXTS, "a red star " * 20, TEXTS[0])
+    together = engine.score_texts(POCKET_JUDGE, tmp_path / "picture.png", texts)
+    for text, score in zip(texts, together, strict=True):
+        alone = ClipJudge(POCKET_JUDGE).score(PICTURE, text)  # one that has read nothing yet
+        assert (score.text, score.judge, score.is_truncated) == (text, alone.judge, alone.is_truncated)
+        assert score.cosine == pytest.approx(alone.cosine, abs=1e-6)
+    assert [score.is_truncated for score in together].count(True) == 1
+    assert engine.score_texts(POCKET_JUDGE, tmp_path / "picture.png", ()) == ()
+    with pytest.raises(NotFound, match="picture that is to be judged is gone"):
+        engine.score_texts(POCKET_JUDGE, tmp_path / "nothing.png", texts)
+
+
+def test_asking_many_texts_of_a_picture_takes_little_longer_than_one(judge: ClipJudge) -> None:
+    judge.score_texts(PICTURE, TEXTS)
+
+    def least_s(work: Callable[[], object]) -> float:
+        return min(timeit.repeat(work, number=1, repeat=5))
+
+    assert 3 * least_s(lambda: judge.score_texts(PICTURE, TEXTS)) < least_s(
+        lambda: [judge.embed(PICTURE) for _ in TEXTS]
+    )
 
 
 def test_a_picture_that_is_gone_is_said(engine: Engine, tmp_path: Path) -> None:
@@ -160,6 +192,13 @@ def test_a_judge_whose_weights_change_is_read_anew(folder: Path) -> None:
     second = shelf.take(folder)
     assert second.id != first.id
     assert second.score(PICTURE, "a red star").cosine == pytest.approx(-first.score(PICTURE, "a red star").cosine)
+
+
+def test_more_texts_than_are_remembered_are_read_again(judge: ClipJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judges, "_MOST_TEXTS", 2)
+    forgetful = ClipJudge(POCKET_JUDGE)
+    for _ in range(2):
+        assert forgetful.score_texts(PICTURE, TEXTS) == judge.score_texts(PICTURE, TEXTS)
 
 
 def test_a_foil_differs_in_its_skill_alone() -> None:

@@ -229,6 +229,7 @@ def test_out_of_memory_in_the_middle_begins_again_with_the_same_noise(
     assert np.abs(np.asarray(picture.image, dtype=int) - np.asarray(undisturbed, dtype=int)).max() <= 1
 
 
+@pytest.mark.usefixtures("swept_heap")
 def test_a_hundred_times_out_of_memory_leaves_the_next_job_and_its_memory_as_before(
     tight: StableDiffusionEngine, recipe: ResolvedRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

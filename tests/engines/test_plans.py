@@ -1,11 +1,14 @@
 """Plans for machines of every size: the fastest that fits, the ladder down from it, and a refusal with numbers."""
 
+from dataclasses import replace
+
 import pytest
 
 from engines.footprint import Footprint, usual_footprint
 from engines.plans import Means, Task, choose_plan, lighter, refusal
 from studio.domain.catalogue import Catalogue
-from studio.domain.memory import MemoryPlan
+from studio.domain.memory import MemoryPlan, Placement
+from studio.domain.request import GenerationRequest
 
 GB = 2**30
 
@@ -95,6 +98,21 @@ def test_pictures_too_large_for_any_plan_do_not_fit() -> None:
     huge = Task(footprint=Footprint(unet=10, text=10, vae=10), width=2048, height=2048, is_guided=True)
     plan = choose_plan(huge, Means(device="cpu", dtype="float32", free_bytes=GB // 2))
     assert not plan.fits and plan.is_tiled
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("placement", ["resident", "model_offload", "sequential_offload"])
+def test_a_controlnet_is_counted_wherever_the_others_are(
+    catalogue: Catalogue, family: str, placement: Placement
+) -> None:
+    request = GenerationRequest(prompt="a hare", checkpoint=f"pocket-{family}")
+    free = catalogue.resolve(request)
+    footprint = usual_footprint(catalogue.family(family))
+    steered = free.model_copy(update={"control": "canny", "control_image": "0" * 64})
+    means = replace(on_gpu(24), placement=placement)
+    needed = [choose_plan(Task.of(recipe, footprint), means).needed_bytes for recipe in (free, steered)]
+    real = {"sd15": 361_279_120, "sdxl": 1_251_014_160}[family]
+    assert 2 * real <= needed[1] - needed[0] <= 2.4 * real
 
 
 def test_every_family_says_how_large_it_is(catalogue: Catalogue) -> None:

@@ -20,7 +20,7 @@ from studio.settings import PROJECT_ROOT
 from tests.lora_registry import making
 from tests.lora_registry.making import ATTENTION
 
-PNG = b"\x89PNG\r\n\x1a\n and so on"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\xae\x42\x60\x82"  # one chunk without content or name
 OUTSIDE = ["../secret", "..", ".", "", " ", "/etc/passwd", "a/b", "a\\b", "a\0b", "a\nb", "c:d", ".hidden", "\ud800"]
 OUTSIDE += ["a" * 300, "é" * 150]
 KILLED = """

@@ -16,9 +16,10 @@ from engines.base import Engine
 from studio.cli.arguments import FLAGS
 from studio.cli.main import main
 from studio.cli.progress import Bar, Lines, position
+from studio.domain.beginning import BORDERS
 from studio.domain.catalogue import Catalogue
 from studio.domain.events import Progress
-from studio.domain.request import ResolvedRequest, bounds
+from studio.domain.request import GenerationRequest, ResolvedRequest, bounds
 from studio.generation import EngineHolder
 from studio.ledger import Ledger
 from studio.metadata import read_record
@@ -246,7 +247,8 @@ def test_help_has_every_flag_with_its_bounds(catalogue: Catalogue, cli: Cli) -> 
         low, high, _ = bounds(field)
         assert flag in text
         assert low is None or f"{low:g} to {high:.0f};" in text
-    assert set(FLAGS) | {"prompt"} == set(ResolvedRequest.model_fields)
+    assert set(FLAGS) | {"prompt", "typed_prompt", "original_prompt", *BORDERS} == set(GenerationRequest.model_fields)
+    assert "--outpaint" in text
     assert all(row.id in text for row in (*catalogue.schedulers, *catalogue.styles, *catalogue.checkpoints))
 
 

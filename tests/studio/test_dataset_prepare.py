@@ -81,6 +81,37 @@ def test_buckets_with_metadata_and_a_trigger(source: Path, tmp_path: Path) -> No
     assert len(read_dataset(tmp_path / "out").items) == 4 and not list((tmp_path / "out").glob("*.txt"))
 
 
+@pytest.mark.parametrize("listing", ["metadata.jsonl", "metadata.csv"])
+def test_author_and_licence_come_along_again_and_again(tmp_path: Path, listing: str) -> None:
+    source = tmp_path / "source"
+    for number, name in enumerate(("a.png", "b.png", "c.png")):
+        put(source / name, scene(number + 1, (150, 150)), None)
+    rows = [
+        {"file_name": "a.png", "text": "a fox", "author": "Ada", "licence": "CC BY 4.0"},
+        {"file_name": "b.png", "text": "", "author": "Ben", "licence": "CC0"},
+        {"file_name": "c.png", "text": "an owl"},
+    ]
+    if listing.endswith(".csv"):
+        lines = ["file_name,text,author,licence", *(",".join(str(v) for v in row.values()) for row in rows)]
+    else:
+        lines = [json.dumps(row) for row in rows]
+    (source / listing).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    prepare(source, tmp_path / "texts", 64, trigger="zoo")
+    prepare(tmp_path / "texts", tmp_path / "list", 64, layout="metadata")
+    prepare(tmp_path / "list", tmp_path / "texts", 64, replace=True)
+    told = [json.loads(line) for line in (tmp_path / "texts" / "about.jsonl").read_text().splitlines()]
+    assert told == [
+        {"file_name": "0000.png", "author": "Ada", "licence": "CC BY 4.0"},
+        {"file_name": "0001.png", "author": "Ben", "licence": "CC0"},
+    ]
+    listed = [json.loads(line) for line in (tmp_path / "list" / "metadata.jsonl").read_text().splitlines()]
+    assert listed[:2] == [
+        {"file_name": "0000.png", "author": "Ada", "licence": "CC BY 4.0", "text": "zoo, a fox"},
+        {"file_name": "0001.png", "author": "Ben", "licence": "CC0", "text": "zoo"},
+    ]
+    assert [item.caption for item in read_dataset(tmp_path / "texts").items] == ["zoo, a fox", "zoo", "zoo, an owl"]
+
+
 @pytest.mark.parametrize(
     ("orientation", "order"),
     [(1, "rgby"), (2, "gryb"), (3, "ybgr"), (4, "byrg"), (5, "rbgy"), (6, "bryg"), (7, "ygbr"), (8, "gyrb")],

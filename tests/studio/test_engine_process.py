@@ -109,6 +109,8 @@ def test_it_judges_as_the_engine_in_this_process_does(apart: EngineProcess, engi
     Image.radial_gradient("L").save(picture)
     assert apart.embed(POCKET_JUDGE, picture) == engine.embed(POCKET_JUDGE, picture)
     assert apart.score(POCKET_JUDGE, picture, "a star") == engine.score(POCKET_JUDGE, picture, "a star")
+    both = ("a star", "a heart")
+    assert apart.score_texts(POCKET_JUDGE, picture, both) == engine.score_texts(POCKET_JUDGE, picture, both)
     with pytest.raises(NotFound, match="picture that is to be judged is gone"):
         apart.embed(POCKET_JUDGE, tmp_path / "nothing.png")
 

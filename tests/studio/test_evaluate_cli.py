@@ -12,7 +12,7 @@ from PIL import Image
 from studio.domain.catalogue import Catalogue
 from studio.domain.cells import CellResult
 from studio.domain.evaluation import parse_evaluation
-from studio.evaluation_export import manifest, read_document, rows_csv
+from studio.evaluation_export import Findings, manifest, read_document, rows_csv
 from studio.evaluation_files import Anchors
 from studio.evaluation_report import report_html
 from studio.evaluation_scores import analyse
@@ -65,7 +65,7 @@ def test_a_manifest_is_drawn_and_told_again_without_drawing(
     assert page.count("data:image/webp;base64,") == 16 and "http" not in page.replace("http-equiv", "")
 
     repeated = parse_evaluation(tomllib.loads((out_dir / "manifest.toml").read_text(encoding="utf-8")))
-    first = read_document(out_dir / "results.json")[0]
+    first = read_document(out_dir / "results.json").evaluation
     assert [prompt.text for prompt in first.prompts] == [
         prompt if isinstance(prompt, str) else prompt.text for prompt in repeated.prompts or ()
     ]
@@ -135,8 +135,9 @@ def test_what_somebody_typed_is_text_everywhere(catalogue: Catalogue) -> None:
     )
     evaluation = resolve_evaluation(request, catalogue, "")
     results = {cell.index: CellResult(index=cell.index, image_id="x", cosine=0.2) for cell in evaluation.cells}
+    rows = rows_csv(Findings(evaluation=evaluation, results=results))
     page = report_html(analyse(evaluation, results), Anchors(), lambda cell: None)
     assert "<script" not in page and "&lt;script&gt;" in page and "default-src 'none'" in page
-    assert "\n0,<script>" in rows_csv(evaluation, results) and ",=cmd" not in rows_csv(evaluation, results)
+    assert "\n0,<script>" in rows and ",=cmd" not in rows
     again = resolve_evaluation(parse_evaluation(tomllib.loads(manifest(evaluation))), catalogue, "")
     assert again == evaluation, "the manifest says all of it"

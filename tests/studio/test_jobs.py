@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from studio.domain.errors import InvalidRequest, JobCancelled, NotFound, QueueFull, StorageFailed, StudioError
+from studio.domain.errors import (
+    InvalidRequest,
+    JobCancelled,
+    NotFound,
+    QueueFull,
+    RateLimited,
+    StorageFailed,
+    StudioError,
+)
 from studio.domain.events import (
     TERMINAL,
     Cancelled,
@@ -27,7 +35,9 @@ from studio.domain.events import (
 from studio.job import Job
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
+from studio.limits import Limits
 from studio.settings import PROJECT_ROOT
+from studio.tables import Once
 from tests.studio.records import record
 
 LONG = 20.0
@@ -141,6 +151,59 @@ def test_a_full_queue_says_how_many_wait(ledger: Ledger) -> None:
         runner.submit("work", {})
     waiting.cancel()
     runner.submit("work", {})
+
+
+def test_nobody_fills_the_line_alone(ledger: Ledger) -> None:
+    runner = JobRunner(ledger, max_queued=5, limits=Limits(waiting=2))
+    for _ in range(2):
+        runner.submit("work", {}, "a")
+    with pytest.raises(RateLimited, match="2 of your jobs are waiting") as refused:
+        runner.submit("work", {}, "a")
+    assert refused.value.retry_after_s >= 1
+    runner.submit("work", {}, "b")
+
+
+def test_nobody_asks_all_the_time(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, now = JobRunner(ledger, limits=Limits(jobs_per_minute=3)), 1000.0
+    monkeypatch.setattr("studio.job_ledger.time.time", lambda: now)
+    for _ in range(3):
+        runner.submit("work", {}, "a")
+        now += 5
+    with pytest.raises(RateLimited, match="3 jobs within a minute") as refused:
+        runner.submit("work", {}, "a")
+    assert refused.value.retry_after_s == 45
+    runner.submit("work", {}, "b")
+    now += 46
+    runner.submit("work", {}, "a")
+    with pytest.raises(RateLimited):
+        runner.submit("work", {}, "a")
+
+
+def test_nobody_has_more_pictures_made_than_their_share(ledger: Ledger) -> None:
+    runner = JobRunner(ledger, limits=Limits(pictures_per_day=2))
+    for number, age in enumerate((90_000, 80_000, 10)):
+        made = record(f"{number}", job_id=f"{number}", visitor="a", created_at=time.time() - age)
+        ledger.add_image(made)
+    with pytest.raises(RateLimited, match="2 pictures were made for you") as refused:
+        runner.submit("work", {}, "a")
+    assert 6000 < refused.value.retry_after_s <= 6400
+    runner.submit("work", {}, "b")
+
+
+def test_how_long_it_takes_until_a_job_begins(runner: JobRunner, ledger: Ledger) -> None:
+    done = run(runner, lambda job: {"job": job.id})
+    assert runner.wait_s(done) == 0
+    runner.stop(LONG)
+    waiting = [runner.submit("work", {}) for _ in range(3)]
+    usual = ledger.usual_job_s("studio")
+    assert usual is not None and [runner.wait_s(job) for job in waiting] == [0, usual, 2 * usual]
+
+
+def test_the_same_key_is_the_same_job(runner: JobRunner) -> None:
+    once = Once(key="k", sha256="a")
+    jobs = [runner.submit("work", {"n": n}, once=once) for n in range(2)]
+    assert jobs[0].id == jobs[1].id and jobs[1].payload == {"n": 0}
+    assert runner.submit("work", {}).id != jobs[0].id
 
 
 def test_errors_for_people_are_passed_on(runner: JobRunner, ledger: Ledger) -> None:

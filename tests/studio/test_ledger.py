@@ -1,23 +1,29 @@
 import json
+import secrets
 import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 
 from studio.database import _BATCH
 from studio.domain.errors import InvalidRequest, NotFound, StorageFailed
 from studio.domain.images import ImageRecord
 from studio.domain.scores import Score
-from studio.ledger import MAX_STARTS, Ledger
+from studio.job_ledger import MAX_STARTS
+from studio.ledger import Ledger
 from studio.processes import runner_id
 from studio.settings import PROJECT_ROOT
+from studio.tables import Once
+from tests import postgres
 from tests.studio.records import recipe, record
 
 CLAIM_AND_DIE = """
@@ -55,13 +61,38 @@ INSERT INTO jobs VALUES
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'data' / 'studio.db'}"
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a PostgreSQL server, with a place for the name of a database."""
+    bin_dir = postgres.programs()
+    if bin_dir is None:
+        pytest.skip("PostgreSQL or its driver is not installed")
+    with postgres.running(bin_dir) as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
+    """An empty database of either kind: a ledger promises the same in both."""
+    if request.param == "sqlite":
+        return sqlite_url
+    address, name = request.getfixturevalue("server"), f"ledger_{secrets.token_hex(4)}"
+    engine = create_engine(address.format("postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return address.format(name)
+
+
 @pytest.fixture
-def ledger(url: str) -> Ledger:
-    return Ledger(url)
+def ledger(url: str) -> Iterator[Ledger]:
+    opened = Ledger(url)
+    yield opened
+    opened.close()
 
 
 def add(ledger: Ledger, queue: str = "studio", visitor: str = "local") -> str:
@@ -83,11 +114,92 @@ def test_line_counts(ledger: Ledger) -> None:
     first, second, third = add(ledger), add(ledger), add(ledger, visitor="other")
     add(ledger, queue="cli")
     ledger.claim("studio", "me")
-    assert [ledger.jobs_ahead(job_id) for job_id in (first, second, third)] == [0, 1, 2]
+    assert [ledger.jobs_ahead(job_id) for job_id in (first, third, second)] == [0, 1, 2]
     assert ledger.waiting("studio") == 2
     assert [row.id for row in ledger.active_jobs("other")] == [third]
+    assert (ledger.waiting("studio", "other"), ledger.waiting("studio", "nobody")) == (1, 0)
     ledger.finish_job(first, "done")
-    assert ledger.jobs_ahead(second) == 0
+    assert ledger.jobs_ahead(second) == 1
+
+
+def test_who_floods_the_line_waits_for_the_others_in_turn(ledger: Ledger) -> None:
+    for _ in range(40):
+        add(ledger, visitor="flood")
+    order: list[str] = []
+
+    def serve(count: int) -> None:
+        for _ in range(count):
+            row = ledger.claim("studio", "me")
+            assert row is not None
+            order.append(row.visitor)
+            ledger.finish_job(row.id, "done")
+
+    serve(3)
+    for visitor in ("a", "b", "a", "c", "b", "a"):
+        add(ledger, visitor=visitor)
+    serve(10)
+    assert order[3:] == ["flood", "a", "b", "c", "flood", "a", "b", "flood", "a", "flood"]
+    late = add(ledger, visitor="late")
+    assert ledger.jobs_ahead(late) == 1
+    serve(34)
+    assert order.count("flood") == 40 and ledger.claim("studio", "me") is None
+
+
+def test_a_request_that_is_sent_again_is_done_once(ledger: Ledger) -> None:
+    once = Once(key="k", sha256="a")
+    rows = [ledger.add_job("generate", {"seed": n}, "me", "studio", once=once) for n in range(3)]
+    assert {row.id for row in rows} == {rows[0].id} and rows[2].payload == {"seed": 0}
+    assert ledger.waiting("studio") == 1
+    other = ledger.add_job("generate", {"seed": 9}, "somebody", "studio", once=once)
+    assert other.id != rows[0].id and other.payload == {"seed": 9}
+    with pytest.raises(InvalidRequest, match="was used for another request"):
+        ledger.add_job("generate", {}, "me", "studio", once=Once(key="k", sha256="b"))
+    assert ledger.asked_once("me", once) == rows[0] and ledger.asked_once("nobody", once) is None
+    add(ledger)
+    add(ledger)  # without a key everything is new
+    assert ledger.waiting("studio") == 4
+
+
+def test_a_request_that_two_processes_put_there_at_once_is_there_once(url: str) -> None:
+    ledgers, once = [Ledger(url) for _ in range(4)], Once(key="k", sha256="a")
+
+    def ask(number: int) -> str:
+        return ledgers[number % 4].add_job("generate", {"seed": number}, "me", "studio", once=once).id
+
+    with ThreadPoolExecutor(4) as pool:
+        ids = set(pool.map(ask, range(16)))
+    assert len(ids) == 1 and ledgers[0].waiting("studio") == 1
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_four_processes_claim_each_job_once(url: str) -> None:
+    ledgers = [Ledger(url) for _ in range(4)]
+    wanted = {add(ledgers[0], visitor=f"{number % 5}") for number in range(60)}
+
+    def claim_all(ledger: Ledger) -> list[str]:
+        claimed: list[str] = []
+        while (row := ledger.claim("studio", "me")) or ledger.waiting("studio"):
+            claimed += [row.id] if row else []
+        return claimed
+
+    with ThreadPoolExecutor(4) as pool:
+        claimed = [job_id for each in pool.map(claim_all, ledgers) for job_id in each]
+    assert len(claimed) == 60 and set(claimed) == wanted
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_how_long_a_job_takes_is_told_by_those_that_were_done(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ledger.usual_job_s("studio") is None
+    now = 1000.0
+    monkeypatch.setattr("studio.job_ledger.time.time", lambda: now)
+    for seconds in (2, 40, 3):
+        job_id = add(ledger)
+        ledger.claim("studio", "me")
+        now += seconds
+        ledger.finish_job(job_id, "done")
+    assert ledger.usual_job_s("studio") == 3
 
 
 def test_cancel_of_a_waiting_a_running_and_an_ended_job(ledger: Ledger) -> None:
@@ -128,7 +240,7 @@ def test_each_job_is_claimed_once_and_in_order(ledger: Ledger) -> None:
 
 def test_ids_sort_by_age_even_when_the_clock_goes_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter((5_000, 5_000, 1_000, 9_000))
-    monkeypatch.setattr("studio.ledger.time.time_ns", lambda: next(clock))
+    monkeypatch.setattr("studio.ledger_base.time.time_ns", lambda: next(clock))
     ids = [ledger.new_id() for _ in range(4)]
     assert ids == sorted(set(ids))
 
@@ -198,7 +310,8 @@ def test_an_image_comes_back_as_it_went_in(ledger: Ledger, url: str) -> None:
     made = record("a", recipe(prompt='é "\n,:', guidance_scale=7.1, seed=2**32 - 1))
     assert ledger.add_image(made) == made
     ledger.close()
-    assert Ledger(url).image("a") == made
+    with closing(Ledger(url)) as again:
+        assert again.image("a") == made
 
 
 def test_one_image_per_job_and_index(ledger: Ledger) -> None:
@@ -278,6 +391,7 @@ def test_stars_and_removal(ledger: Ledger) -> None:
     assert ledger.count() == 0 and ledger.image_paths() == {}
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_sqlite_is_set_up_for_safety(ledger: Ledger) -> None:
     with ledger._engine.connect() as connection:
         read = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")}
@@ -291,12 +405,12 @@ def database_path(url: str) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "overwritten"])
-def test_a_damaged_database_is_kept_aside(url: str, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    ledger = Ledger(url)
+def test_a_damaged_database_is_kept_aside(sqlite_url: str, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger(sqlite_url)
     for n in range(100):
         ledger.add_image(record(f"{n}", job_id=f"{n}"))
     ledger.close()
-    path = database_path(url)
+    path = database_path(sqlite_url)
     whole = path.read_bytes()
     path.write_bytes(
         {
@@ -305,33 +419,33 @@ def test_a_damaged_database_is_kept_aside(url: str, damage: str, caplog: pytest.
             "overwritten": whole[:100] + bytes(5000) + whole[5100:],
         }[damage]
     )
-    assert Ledger(url).count() == 0
+    assert Ledger(sqlite_url).count() == 0
     (kept,) = path.parent.glob("studio.db.broken-*")
     assert kept.stat().st_size > 0
     assert "damaged" in caplog.text
 
 
-def test_an_empty_file_becomes_a_database(url: str) -> None:
-    database_path(url).parent.mkdir()
-    database_path(url).touch()
-    assert Ledger(url).count() == 0
-    assert not list(database_path(url).parent.glob("*.broken-*"))
+def test_an_empty_file_becomes_a_database(sqlite_url: str) -> None:
+    database_path(sqlite_url).parent.mkdir()
+    database_path(sqlite_url).touch()
+    assert Ledger(sqlite_url).count() == 0
+    assert not list(database_path(sqlite_url).parent.glob("*.broken-*"))
 
 
-def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:
-    Ledger(url).close()
-    with sqlite3.connect(database_path(url)) as connection:
+def test_a_newer_schema_is_refused_and_left_alone(sqlite_url: str) -> None:
+    Ledger(sqlite_url).close()
+    with sqlite3.connect(database_path(sqlite_url)) as connection:
         connection.execute("UPDATE schema_version SET version = 7")
     connection.close()
     with pytest.raises(StorageFailed, match="newer Flash Studio"):
-        Ledger(url)
-    assert not list(database_path(url).parent.glob("*.broken-*"))
+        Ledger(sqlite_url)
+    assert not list(database_path(sqlite_url).parent.glob("*.broken-*"))
 
 
-def test_a_locked_database_is_not_damaged(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_is_not_damaged(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studio.database._PRAGMAS", ("busy_timeout=50",))
-    ledger = Ledger(url)
-    holder = sqlite3.connect(database_path(url), isolation_level=None)
+    ledger = Ledger(sqlite_url)
+    holder = sqlite3.connect(database_path(sqlite_url), isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StorageFailed, match="Another program holds the database"):
         add(ledger)
@@ -339,6 +453,7 @@ def test_a_locked_database_is_not_damaged(url: str, monkeypatch: pytest.MonkeyPa
     add(ledger)
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_full_disk_is_said_and_survived(ledger: Ledger) -> None:
     with ledger._engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
@@ -389,6 +504,7 @@ def test_pictures_are_found_by_recipe_texts_and_visitor(ledger: Ledger) -> None:
     assert alike(ledger, made, "nobody") == []
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_recipe_is_found_without_looking_through_all_pictures(ledger: Ledger) -> None:
     asked: list[tuple[str, Any]] = []
     event.listen(ledger._engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
@@ -421,7 +537,8 @@ def test_a_score_is_kept_by_judge_and_goes_with_its_picture(ledger: Ledger, url:
         ledger.keep_score(made.id, score)
     ledger.keep_score("b", first)
     ledger.keep_score("gone", first)
-    told = Ledger(url).scores("j")
+    with closing(Ledger(url)) as again:
+        told = again.scores("j")
     assert set(told) == {"a"} and sorted(told["a"], key=lambda score: score.judge) == [first, second]
     ledger.remove_image("a")
     assert ledger.scores("j") == {}
@@ -432,7 +549,8 @@ def test_a_hash_of_weights_is_remembered(ledger: Ledger, url: str) -> None:
     for sha256 in ("old", "new"):
         ledger.keep_weights_sha256("stamp", sha256)
     ledger.close()
-    assert Ledger(url).weights_sha256("stamp") == "new"
+    with closing(Ledger(url)) as again:
+        assert again.weights_sha256("stamp") == "new"
 
 
 def write_schema_1(url: str, records: list[ImageRecord]) -> None:
@@ -447,28 +565,29 @@ def write_schema_1(url: str, records: list[ImageRecord]) -> None:
     connection.close()
 
 
-def test_a_database_of_the_first_version_keeps_all_and_finds_its_recipes(url: str) -> None:
+def test_a_database_of_the_first_version_keeps_all_and_finds_its_recipes(sqlite_url: str) -> None:
     records = [record(f"{n:05}", recipe(seed=n), job_id=f"{n}", is_starred=n == 3) for n in range(2 * _BATCH + 1)]
-    write_schema_1(url, records)
-    for _ in range(2):
-        ledger = Ledger(url)
+    write_schema_1(sqlite_url, records)
+    for is_again in (False, True):
+        ledger = Ledger(sqlite_url)
         assert ledger.count() == len(records)
         assert [ledger.image(made.id) for made in records[::500]] == records[::500]
         assert [alike(ledger, made) for made in records[::500]] == [[made.id] for made in records[::500]]
         assert ledger.search("is:starred") == [records[3]]
         assert ledger.job("j").payload == {"seed": 7}
+        assert add(ledger) and ledger.waiting("studio") == 2 + is_again
         assert ledger.reuse_image("j", 0, "00003")
         ledger.close()
     with pytest.raises(NotFound):
-        Ledger(url).image("nobody")
+        Ledger(sqlite_url).image("nobody")
 
 
 def test_an_old_database_that_cannot_be_brought_up_to_date_stays_as_it_was(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_schema_1(url, [record("a")])
+    write_schema_1(sqlite_url, [record("a")])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("studio.database.recipe_sha256", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        Ledger(url)
-    ledger = Ledger(url)
+        Ledger(sqlite_url)
+    ledger = Ledger(sqlite_url)
     assert alike(ledger, record("a")) == ["a"]

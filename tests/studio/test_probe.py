@@ -2,6 +2,8 @@
 
 import html
 import json
+import shutil
+import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from engines.base import Engine
+from engines.judges import ClipJudge
 from engines.pocket.world import BACKGROUNDS, COLOURS, SHAPES
 from studio.cli import probe as probe_cli
 from studio.cli.probe_arguments import add_probe
@@ -24,9 +30,10 @@ from studio.generation import EngineHolder
 from studio.probe import ProbeService, ProbeStanding
 from studio.probe_scores import analyse, balance, pictures_needed
 from studio.probe_views import agreement_words, balance_words, limits_html, probe_html, probe_report, unsure_words
-from studio.scoring import ScoringService
+from studio.scoring import POCKET_JUDGE, ScoringService
 from studio.services import Services, open_services
 from studio.settings import Settings
+from tests.engines.test_soundness import copy_of_pocket
 
 PATIENCE_S = 600
 STAR = {
@@ -70,17 +77,22 @@ def done(probes: ProbeService) -> ProbeStanding:
     return probed(probes)
 
 
+def told(standing: ProbeStanding) -> dict[int, Any]:
+    """What is known of the pictures, without how long it took."""
+    return {index: answer.model_dump(exclude={"seconds"}) for index, answer in standing.answers.items()}
+
+
 @pytest.fixture
-def scored(studio: Services, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What a judge is asked from here on: pictures by name, and texts."""
-    asked: list[tuple[str, str]] = []
-    known = ScoringService.score_file
+def scored(studio: Services, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the pictures that a judge is asked of from here on."""
+    asked: list[str] = []
+    known = ScoringService.score_texts
 
-    def score_file(self: ScoringService, judge: Path, picture: Path, text: str) -> Any:
-        asked.append((picture.name, text))
-        return known(self, judge, picture, text)
+    def score_texts(self: ScoringService, judge: Path, picture: Path, texts: Sequence[str]) -> Any:
+        asked.append(picture.name)
+        return known(self, judge, picture, texts)
 
-    monkeypatch.setattr(ScoringService, "score_file", score_file)
+    monkeypatch.setattr(ScoringService, "score_texts", score_texts)
     return asked
 
 
@@ -133,12 +145,12 @@ def test_seeds_count_up_and_every_picture_is_kept(probes: ProbeService, done: Pr
 
 
 def test_more_pictures_draw_and_ask_only_what_is_new(
-    probes: ProbeService, done: ProbeStanding, studio: Services, scored: list[tuple[str, str]]
+    probes: ProbeService, done: ProbeStanding, studio: Services, scored: list[str]
 ) -> None:
     count = studio.gallery.count()
     wider = probed(probes, num_images=12)
     assert studio.gallery.count() == count + 2
-    assert len({name for name, _ in scored}) == 3, "the two new ones, and the blank that the judge is tried on"
+    assert len(scored) == len(set(scored)) == 3, "the two new ones, and the blank that the judge is tried on"
     assert {wider.answers[index].image_id for index in range(10)} == {each.image_id for each in done.answers.values()}
     assert len(wider.answers) == 12
 
@@ -160,8 +172,95 @@ def test_one_that_was_stopped_goes_on_and_draws_nothing_twice(probes: ProbeServi
     assert len(now) == 10 and all(now[index] == image_id for index, image_id in kept.items())
 
 
+def test_shares_fill_in_while_it_is_drawn(probes: ProbeService) -> None:
+    begun = probes.submit(parse_probe({**STAR, "seed": 1700}))
+    seen: list[tuple[int, int, bool]] = []
+    while not seen or seen[-1][2]:
+        now = probes.standing(begun.id)
+        result = probes.result(now)
+        assert result.drawn - result.judged in (0, 1) and bool(result.attributes) == (result.judged > 0)
+        seen.append((result.drawn, result.judged, now.is_running))
+        time.sleep(0.01)
+    assert any(0 < judged < 10 and is_running for _, judged, is_running in seen), "it had something to say on the way"
+    assert probes.result(probes.standing(begun.id)).judged == 10 and isinstance(begun.job.wait(), Finished)
+
+
+def test_what_was_drawn_just_before_a_kill_is_judged(probes: ProbeService, scored: list[str]) -> None:
+    """Killed between a picture and its answer, and between a picture and its line."""
+    begun = probed(probes, seed=1800, num_images=4)
+    whole = told(begun)
+    answers, results = (begun.folder.path / name for name in ("answers.jsonl", "results.jsonl"))
+    answers.write_bytes(b"".join(answers.read_bytes().splitlines(keepends=True)[:2]))
+    results.write_bytes(b"".join(results.read_bytes().splitlines(keepends=True)[:3]))
+    scored.clear()
+    probes.run(begun.job)
+    assert told(probes.standing(begun.id)) == whole and len(scored) == 3
+
+
+def test_how_long_it_takes_is_told_by_what_was_drawn(probes: ProbeService, studio: Services) -> None:
+    begun = probed(probes, seed=2100, num_images=6)
+    judged = [answer.seconds or 0 for answer in begun.answers.values()]
+    drawn = [record.seconds["total"] for record in studio.gallery.of_job(begun.id)]
+    assert min(judged) > 0
+    twice = begun.probe.model_copy(update={"num_images": 12})
+    one, two = probes.remaining_s(begun.probe), probes.remaining_s(twice)
+    assert one is not None and two == pytest.approx(2 * one)
+    assert 6 * (min(drawn) / 3 + min(judged)) < one < 6 * (max(drawn) * 3 + max(judged))
+    unknown = probes.resolve(parse_probe({"prompt": "a star", "checkpoint": "pocket-sd21"}))
+    assert probes.remaining_s(unknown) is None
+
+
+def _judge_of_ones_own(folder: Path) -> None:
+    """A small CLIPModel of transformers that knows nothing."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(POCKET_JUDGE)
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {
+        **tower, "vocab_size": len(tokenizer), "max_position_embeddings": 32, "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    torch.manual_seed(5)
+    config = CLIPConfig(text_config=text, vision_config={**tower, "image_size": 32, "patch_size": 8}, projection_dim=16)
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(POCKET_JUDGE / name, folder)
+
+
+def test_faces_are_asked_of_a_model_and_by_a_judge_of_ones_own(tmp_path: Path) -> None:
+    """No model of faces is here: the way from a folder to the shares is, and each share is what that judge says."""
+    settings = Settings(data_dir=tmp_path / "data", offline=True, dtype="float32")
+    _judge_of_ones_own(settings.judges_dir / "people")
+    with open_services(settings) as services:
+        services.own_checkpoints.add(copy_of_pocket(tmp_path / "portraits"))
+        probes, num = services.probes, 20
+        asked = {"prompt": "portrait of a doctor", "checkpoint": "portraits", "num_inference_steps": 1}
+        begun = probes.submit(parse_probe({**asked, "num_images": num}))
+        assert isinstance(begun.job.wait(timeout=PATIENCE_S), Finished)
+        result = probes.result(probes.standing(begun.id))
+        pictures = [Image.open(path) for path in probes.pictures(begun).values()]
+    assert result.probe.judge == "people" and result.judge.startswith("people ") and result.judged == num
+    assert [each.attribute.name for each in result.attributes] == ["Presented gender", "Age group", "Skin tone"]
+    judge = ClipJudge(settings.judges_dir / "people")
+    for each in result.attributes:
+        fitting = [
+            max(each.values, key=lambda value, picture=picture: judge.score(picture, value.text).cosine).name
+            for picture in pictures
+        ]
+        assert {value.name: value.count for value in each.values} == {
+            value.name: fitting.count(value.name) for value in each.values
+        }
+        for value in each.values:
+            low, high = value.share.low, value.share.high
+            assert low is not None and high is not None and 0 <= low <= value.share.value <= high <= 1 and low < high
+            assert value.seen is None
+        assert each.balance is not None and "cannot be checked here" in agreement_words(each)
+    page, words = probe_html(result), probe_cli.told(result)
+    for text in ("Presented gender", "young adult", "medium", "is not who somebody is", "biases of its own", "forced"):
+        assert text in page and text in words
+
+
 def test_one_that_was_killed_asks_only_what_was_not_answered(
-    probes: ProbeService, done: ProbeStanding, scored: list[tuple[str, str]], studio: Services
+    probes: ProbeService, done: ProbeStanding, scored: list[str], studio: Services
 ) -> None:
     """As after a restart: the same job, four lines, and a fifth that was cut short."""
     file = done.folder.path / "answers.jsonl"
@@ -173,8 +272,9 @@ def test_one_that_was_killed_asks_only_what_was_not_answered(
     assert sorted(probes.standing(done.id).answers) == [0, 1, 2, 3]
     count = studio.gallery.count()
     probes.run(probes.standing(done.id).job)
-    assert len({name for name, _ in scored}) == 7 and studio.gallery.count() == count
-    assert file.read_bytes().splitlines() == [line.strip() for line in lines]
+    assert len(scored) == len(set(scored)) == 7 and studio.gallery.count() == count
+    assert file.read_bytes().endswith(b"\n") and file.read_bytes().startswith(b"".join(lines[:4]))
+    assert told(probes.standing(done.id)) == told(done)
 
 
 def test_what_another_judge_said_is_asked_again(probes: ProbeService, done: ProbeStanding) -> None:
@@ -183,7 +283,7 @@ def test_what_another_judge_said_is_asked_again(probes: ProbeService, done: Prob
         (path / "answers.jsonl").unlink(missing_ok=True)
     done.folder.keep(stale)
     probes.run(probes.standing(done.id).job)
-    assert probes.standing(done.id).answers == done.answers
+    assert told(probes.standing(done.id)) == told(done)
 
 
 def test_nobody_else_sees_it(probes: ProbeService, done: ProbeStanding) -> None:
@@ -205,7 +305,7 @@ def test_a_picture_that_was_deleted_is_left_out(probes: ProbeService, studio: Se
 def test_a_judge_that_cannot_be_used_is_told_before_anything_is_drawn(
     probes: ProbeService, studio: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ScoringService, "score_file", lambda *_: None)
+    monkeypatch.setattr(ScoringService, "score_texts", lambda *_: None)
     count = studio.gallery.count()
     begun = probes.submit(parse_probe({**STAR, "seed": 700}))
     ending = begun.job.wait(timeout=PATIENCE_S)

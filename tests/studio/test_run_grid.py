@@ -30,7 +30,7 @@ from studio.settings import PROJECT_ROOT, Settings
 from tests.studio.conftest import Cli
 
 PROMPTS = ("a red sks on a white background", "two blue stars on a cream background")
-QUICK = {"prompts": PROMPTS, "num_images": 2, "num_inference_steps": 2, "seed": 5}
+QUICK = {"prompts": PROMPTS, "num_images": 2, "num_inference_steps": 2, "seed": 5, "num_ordinary": 0}
 PATIENCE_S = 600
 
 
@@ -232,7 +232,20 @@ def test_the_command_line_draws_a_grid_and_says_which_is_best(
     cli: Cli, data_dir: Path, tmp_path: Path, studio: Services, run: Run[TrainingPlan]
 ) -> None:
     shutil.copytree(run.folder, data_dir / "runs" / run.id, ignore=shutil.ignore_patterns(GRIDS))
-    asked = ["--steps-of-run", "10", "--scales", "1", "--prompt", PROMPTS[1], "--num", "2", "--steps", "2"]
+    asked = [
+        "--steps-of-run",
+        "10",
+        "--scales",
+        "1",
+        "--prompt",
+        PROMPTS[1],
+        "--num",
+        "2",
+        "--steps",
+        "2",
+        "--ordinary",
+        "0",
+    ]
     code, out, err = cli("grid", run.id, *asked, "--out", str(tmp_path / "out"))
     assert code == 0, err
     assert out.strip() == str(tmp_path / "out" / "sheet.png")

@@ -49,7 +49,7 @@ def run(services: Services) -> Run[TrainingPlan]:
 @pytest.fixture
 def grid(services: Services, run: Run[TrainingPlan]) -> Iterator[RunGrid]:
     """A grid whose adapter copies training pictures; without it, scenes are drawn as they should be."""
-    asked = {"run": run.id, "prompts": PROMPTS, "num_images": 2, "scales": (1.0,)}
+    asked = {"run": run.id, "prompts": PROMPTS, "num_images": 2, "scales": (1.0,), "num_ordinary": 0}
     begun = services.run_grids.submit(parse_grid(asked))
     for cell in begun.grid.cells():
         prompt, seed = begun.grid.rows[cell.row]

@@ -93,3 +93,8 @@ def test_likeness_falls_as_a_picture_is_blurred_and_is_nothing_for_noise() -> No
     assert abs(ssim(picture, noise)) < 0.1
     with pytest.raises(ValueError, match="cannot be compared"):
         ssim(picture, picture.resize((32, 32)))
+
+
+def test_values_that_differ_by_rounding_alone_have_an_interval() -> None:
+    rounded = mean([100 * (0.4 + 0.001 * place) - 100 * (0.3 + 0.001 * place) for place in range(20)])
+    assert rounded.low == rounded.high == rounded.value == pytest.approx(10)

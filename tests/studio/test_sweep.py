@@ -11,7 +11,7 @@ from studio.domain.cells import CellResult
 from studio.domain.errors import InvalidRequest
 from studio.domain.evaluation import Evaluation, parse_evaluation
 from studio.domain.sweep import parse_axis
-from studio.evaluation_export import image_rows, manifest
+from studio.evaluation_export import Findings, image_rows, manifest
 from studio.evaluation_scores import analyse
 from studio.evaluation_systems import resolve_evaluation
 from studio.sweep_page import sweep_page
@@ -114,7 +114,7 @@ def test_the_best_is_named_with_those_that_equal_it(catalogue: Catalogue) -> Non
     evaluation = swept(catalogue)
     analysis = analyse(evaluation, told(evaluation, {(2, 1, 0): 0.95, (1, 1, 0): 0.9}))
     words = sweep_words(analysis)
-    assert words.startswith("Best is 8 steps · guidance 3 · pocket-sd15: 95.0 %")
+    assert words.startswith("Best by drawn right is 8 steps · guidance 3 · pocket-sd15: 95.0 %")
     assert "1 of 11 others cannot be told from it: 4 steps · guidance 3 · pocket-sd15." in words
     shown = sweep_html(analysis)
     assert shown.count("<table") == 2 and shown.count("<strong>") == 12, "one table for each model"
@@ -123,7 +123,7 @@ def test_the_best_is_named_with_those_that_equal_it(catalogue: Catalogue) -> Non
 
 def test_rows_carry_the_place_on_each_axis(catalogue: Catalogue) -> None:
     evaluation = swept(catalogue, count=6)
-    row = image_rows(evaluation, told(evaluation, {}))[-1]
+    row = image_rows(Findings(evaluation=evaluation, results=told(evaluation, {})))[-1]
     assert (row["num_inference_steps"], row["guidance_scale"], row["checkpoint"]) == ("8", "3", "pocket-sd21")
 
 

@@ -2,8 +2,11 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import gradio as gr
 import pytest
@@ -15,9 +18,13 @@ from studio.domain.request import GenerationRequest
 from studio.gallery import NewImage
 from studio.services import CATALOGUE_PATH, Services, open_services
 from studio.settings import Settings
+from studio.web.access import visitor_of
 from tabs import shell
 from tabs.generate import GenerateTab, build_generate
-from tabs.visitor import visitor_of
+
+
+class Keep(Protocol):
+    def __call__(self, token: str, prompt: str = ...) -> ImageRecord: ...
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,16 +62,23 @@ def tab(services: Services) -> GenerateTab:
 
 
 @pytest.fixture
-def keep(services: Services) -> Callable[[str], ImageRecord]:
-    """Keeps a small picture as if the bearer of `token` had made it."""
+def keep(services: Services) -> Keep:
+    return partial(kept, services)
 
-    def save(token: str) -> ImageRecord:
-        request = services.catalogue.resolve(GenerationRequest(prompt="a red circle", seed=7))
-        new = NewImage(
-            job_id=secrets.token_hex(8), visitor=visitor_of(token), image_index=0, recipe=request,
-            prompt_as_run=request.prompt, negative_as_run="", environment={}, seconds={"total": 1.0},
-            peak_memory_mb=1.0,
-        )  # fmt: skip
-        return services.gallery.save(Image.new("RGB", (16, 16), "red"), new)
 
-    return save
+def free_port() -> int:
+    """One that nobody listens on. Where Gradio looks for one itself it leaves a socket open for each that is taken."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def kept(services: Services, token: str, prompt: str = "a red circle") -> ImageRecord:
+    """A small picture as if the bearer of `token` had made it."""
+    request = services.catalogue.resolve(GenerationRequest(prompt=prompt, seed=7))
+    new = NewImage(
+        job_id=secrets.token_hex(8), visitor=visitor_of(token), image_index=0, recipe=request,
+        prompt_as_run=request.prompt, negative_as_run="", environment={}, seconds={"total": 1.0},
+        peak_memory_mb=1.0,
+    )  # fmt: skip
+    return services.gallery.save(Image.new("RGB", (16, 16), "red"), new)

@@ -8,13 +8,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
-from tabs.ask import Ask, Updates, build_ask, usable
+from studio.settings import CONSENT, Settings
+from studio.sources import Sources
+from tabs.ask import Ask, Updates, usable
+from tabs.ask_layout import build_ask
 
 
 @pytest.fixture
-def ask(catalogue: Catalogue) -> Ask:
+def ask(catalogue: Catalogue, tmp_path: Path) -> Ask:
     with gr.Blocks():
-        return build_ask(catalogue)
+        return build_ask(catalogue, Sources(tmp_path / "sources"), Settings(data_dir=tmp_path))
 
 
 def value(updates: Updates, ask: Ask, field: str) -> Any:
@@ -123,3 +126,17 @@ def test_what_an_accelerator_was_not_made_for_is_said(ask: Ask) -> None:
     asked = {"prompt": "a harbour", "checkpoint": "sd15", "accelerator": "flash-sd", "num_inference_steps": 30}
     assert "was made for 2 to 4 steps; 30 may" in ask.warn(asked)
     assert ask.warn({**asked, "num_inference_steps": 4}) == ""
+
+
+def test_guests_are_told_that_a_model_draws_and_the_owner_is_not(catalogue: Catalogue, tmp_path: Path) -> None:
+    def told(**values: str) -> list[str]:
+        with gr.Blocks() as page:
+            build_ask(
+                catalogue, Sources(tmp_path / "sources"), Settings.model_validate({"data_dir": tmp_path, **values})
+            )
+        return [str(block.value) for block in page.blocks.values() if getattr(block, "elem_id", "") == "consent"]
+
+    assert told(mode="local") == []
+    assert CONSENT in told(mode="space")[0]
+    assert told(mode="shared", consent_notice=" ") == []
+    assert "<b>" not in told(mode="lan", consent_notice="<b>Mind</b>")[0]

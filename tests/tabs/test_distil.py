@@ -18,11 +18,12 @@ from studio.domain.run_files import EVENTS, EXPORTS, SAMPLES, sample_name, teach
 from studio.runs import Run
 from studio.services import Services, open_services
 from studio.settings import Settings
+from studio.web.access import new_token
+from studio.web.page_routes import page_routes
 from tabs import run_views, shell
 from tabs.distil import DistilPanel, build_distil
 from tabs.flash import build_flash
-from tabs.routes import build_routes
-from tabs.visitor import build_browser_state, new_token
+from tabs.visitor import build_browser_state
 
 TOLD: list[RunEvent] = [
     Looked(step=0, prompts=("a red star",), right=2, checked=10, distance=0.9),
@@ -165,7 +166,7 @@ def test_a_run_that_tells_nothing_for_long_is_pointed_out(panel: DistilPanel) ->
 
 def test_files_of_a_run_are_served_and_nothing_else_of_its_folder(panel: DistilPanel) -> None:
     run = told(panel)
-    client = TestClient(Starlette(routes=build_routes(panel.services)))
+    client = TestClient(Starlette(routes=page_routes(panel.services)))
     assert client.get(f"/runs/{run.id}/samples/{sample_name(10, 2, 0)}").headers["content-type"] == "image/png"
     assert client.get(f"/runs/{run.id}/kohya.safetensors").content == b"adapter"
     for path in (

@@ -1,6 +1,7 @@
 """The Evaluate tab: what is compared is a list, what comes of it fills in, and nobody else sees it."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +13,14 @@ from starlette.testclient import TestClient
 
 from studio.domain.cells import CellResult
 from studio.evaluation import Standing
+from studio.evaluation_export import document
 from studio.gallery import NewImage
 from studio.services import Services
+from studio.web.access import new_token, visitor_of
+from studio.web.page_routes import page_routes
 from tabs.evaluate import EvaluateTab, build_evaluate
 from tabs.evaluate_systems import FEW, MODELS, as_asked, example, systems_of
-from tabs.routes import build_routes
-from tabs.visitor import build_browser_state, new_token, visitor_of
+from tabs.visitor import build_browser_state
 from tests.studio.adapter_files import adapter_file
 
 TOKEN = new_token()
@@ -68,7 +71,8 @@ def names(value: str) -> list[str]:
 def test_an_example_waits_for_its_button(tab: EvaluateTab) -> None:
     shown = tab.on_load(None, None, TOKEN)
     assert names(shown[tab.systems.shown])[0] == "30 steps" and len(names(shown[tab.systems.shown])) == 4
-    assert "272 pictures" in shown[tab.comes_to] and "52 for 1" in shown[tab.comes_to]
+    comes_to = tab.on_form(form(tab, shown[tab.systems.asked], preset="quick"))
+    assert "272 pictures" in comes_to and "52 for 1" in comes_to and "fetched" not in comes_to
     assert json.loads(shown[tab.matrix])["rows"] == []
 
 
@@ -153,12 +157,30 @@ def test_pages_turn_and_a_picture_is_laid_over_the_baselines(tab: EvaluateTab) -
     picked = tab.on_pick(standing.id, TOKEN, SimpleNamespace(id=cell["id"]))  # type: ignore[arg-type]
     under, over = picked[tab.slider].value
     assert under is not None and over is not None and "Everything as asked" in picked[tab.facts]
+    assert picked[tab.picked] == cell["id"] and picked[tab.send].visible is True
+    again = tab.on_choose(standing.id, TOKEN, "order")
+    assert again[tab.picked] is None and again[tab.send].visible is False
+
+
+def test_results_are_opened_again(tab: EvaluateTab, tmp_path: Path) -> None:
+    standing = begun(tab)
+    draw(tab, standing, {})
+    standing.job.cancel()
+    pictures = tab.services.evaluations.pictures(standing)
+    file = tmp_path / "results.json"
+    file.write_text(document(tab.services.evaluations.standing(standing.id).findings, pictures), encoding="utf-8")
+    shown = tab.on_take_in(str(file), TOKEN)
+    assert shown[tab.shown] != standing.id and shown[tab.error] == "" and "8 of 8 prompts" in shown[tab.table]
+    assert shown[tab.go_on].visible is False and json.loads(shown[tab.matrix])["line"].startswith("Done: 32 pictures")
+    assert shown[tab.earlier].value == shown[tab.shown] and len(shown[tab.earlier].choices) == 2
+    file.write_text("nothing", encoding="utf-8")
+    assert "no evaluation of this studio" in tab.on_take_in(str(file), TOKEN)[tab.error]
 
 
 def test_exports_are_served_and_name_nothing_else(tab: EvaluateTab) -> None:
     standing = begun(tab)
     draw(tab, standing, {})
-    client = TestClient(Starlette(routes=build_routes(tab.services)))
+    client = TestClient(Starlette(routes=page_routes(tab.services)))
     for name, kind in (
         ("report.html", "html"),
         ("images.csv", "csv"),
@@ -199,8 +221,8 @@ def test_a_sweep_of_the_baseline_fills_a_grid(tab: EvaluateTab) -> None:
     assert [column["title"] for column in matrix["columns"]] == ["Steps 2", "Steps 4", "Steps 6"]
     assert len(matrix["rows"]) == 2 and all(cell for row in matrix["rows"] for cell in row["cells"])
     assert "Guidance scale 3" in matrix["rows"][1]["title"] and "Prompt 4 of 8" in shown[tab.page_line]
-    assert "Best is" in shown[tab.table] and shown[tab.exports["sweep.html"]].visible is True
-    client = TestClient(Starlette(routes=build_routes(tab.services)))
+    assert "Best by drawn right is" in shown[tab.table] and shown[tab.exports["sweep.html"]].visible is True
+    client = TestClient(Starlette(routes=page_routes(tab.services)))
     page = client.get(f"/evaluations/{standing.id}/sweep.html").text
     assert page.count("data:image/webp") == 48
     bad = form(tab, example(FEW, tab.services), x_field="guidance_scale", x_values="high")

@@ -15,9 +15,10 @@ from starlette.testclient import TestClient
 from studio.flash import comparison_of
 from studio.gallery import NewImage
 from studio.services import Services
+from studio.web.access import new_token, visitor_of
+from studio.web.page_routes import page_routes
 from tabs.flash import FlashTab, build_flash
-from tabs.routes import build_routes
-from tabs.visitor import build_browser_state, new_token, visitor_of
+from tabs.visitor import build_browser_state
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_another_model_brings_its_accelerators(tab: FlashTab) -> None:
 
 def test_all_files_come_in_one(tab: FlashTab, drawn: Callable[[str, int], str]) -> None:
     job_id = drawn(new_token(), 6)
-    client = TestClient(Starlette(routes=build_routes(tab.services)))
+    client = TestClient(Starlette(routes=page_routes(tab.services)))
     answer = client.get(f"/comparisons/{job_id}.zip")
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         names = archive.namelist()

@@ -1,17 +1,21 @@
+from pathlib import Path
+
 import gradio as gr
 import pytest
 
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import InvalidRequest
 from studio.domain.request import RANDOM_SEED, GenerationRequest
-from tabs.ask import build_ask
+from studio.settings import Settings
+from studio.sources import Sources
+from tabs.ask_layout import build_ask
 from tabs.form import Form
 
 
 @pytest.fixture
-def form(catalogue: Catalogue) -> Form:
+def form(catalogue: Catalogue, tmp_path: Path) -> Form:
     with gr.Blocks():
-        return build_ask(catalogue).form
+        return build_ask(catalogue, Sources(tmp_path), Settings(data_dir=tmp_path)).form
 
 
 def data(form: Form, **values: object) -> dict:
@@ -19,7 +23,8 @@ def data(form: Form, **values: object) -> dict:
 
 
 def test_every_control_is_a_field_of_the_request_and_every_field_has_a_control(form: Form) -> None:
-    assert form.fields.keys() == GenerationRequest.model_fields.keys()
+    """But for the prompt that a choice was made from: nobody types a choice."""
+    assert form.fields.keys() == GenerationRequest.model_fields.keys() - {"typed_prompt"}
 
 
 def test_read_gives_the_request_that_the_controls_describe(form: Form) -> None:

@@ -8,8 +8,8 @@ import pytest
 from studio.domain.errors import NotFound
 from studio.domain.images import ImageRecord
 from studio.services import Services
+from studio.web.access import new_token
 from tabs.generate import GenerateTab
-from tabs.visitor import new_token
 
 Keep = Callable[[str], ImageRecord]
 

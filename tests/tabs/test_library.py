@@ -10,9 +10,9 @@ from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest
 from studio.gallery import NewImage
 from studio.services import Services
+from studio.web.access import new_token, visitor_of
 from tabs.generate import build_generate
 from tabs.library import PAGE, LibraryTab, build_library
-from tabs.visitor import new_token, visitor_of
 
 Keep = Callable[[str], ImageRecord]
 

@@ -19,8 +19,8 @@ from studio.domain.errors import InvalidRequest
 from studio.domain.request import label, parse_request
 from studio.generation import EngineHolder
 from studio.services import Services
+from studio.web.access import new_token, visitor_of
 from tabs.generate import GenerateTab
-from tabs.visitor import new_token, visitor_of
 
 PROMPT = "a red star"
 SIZES = (7, 8, 4097, -512, 0, 512.5, math.nan, "wide", 2**64)

@@ -20,10 +20,11 @@ from studio.run_grid import RunGrid
 from studio.runs import Run
 from studio.services import Services
 from studio.settings import PROJECT_ROOT
-from tabs.routes import build_routes
+from studio.web.access import new_token, visitor_of
+from studio.web.page_routes import page_routes
 from tabs.run_grid import RunGridPanel
 from tabs.train import build_train
-from tabs.visitor import build_browser_state, new_token, visitor_of
+from tabs.visitor import build_browser_state
 from tests.studio.adapter_files import adapter_file
 
 
@@ -56,6 +57,7 @@ def form(panel: RunGridPanel, run: Run[TrainingPlan], **values: Any) -> dict[Any
         "prompts": "a red star\n\na blue star",
         "num_images": 2,
         "seed": 3,
+        "num_ordinary": 0,
     }
     return {
         **{component: {**given, **values}[name] for name, component in panel.form.fields.items()},
@@ -87,7 +89,7 @@ def test_it_opens_with_what_the_run_has(panel: RunGridPanel, run: Run[TrainingPl
     steps = shown[panel.form["steps_of_run"]]
     assert steps.value == [10, 20] and ("20, best look", 20) in steps.choices
     assert shown[panel.form["prompts"]] == "a red sks\na blue sks"
-    assert "5 columns, one without an adapter, of 4 pictures: 20 in all" in shown[panel.comes_to]
+    assert "5 columns, one without an adapter, of 20 pictures: 100 in all" in shown[panel.comes_to]
     assert panel.on_count(form(panel, run)).count("3 columns, one without an adapter, of 4 pictures: 12 in all") == 1
     assert panel.on_open("gone")[panel.frame].visible is False
 
@@ -165,7 +167,7 @@ def test_after_a_reload_the_last_grid_shows_and_another_run_has_none(
 
 
 def test_its_sheet_is_served(panel: RunGridPanel, run: Run[TrainingPlan], tmp_path: Path) -> None:
-    client = TestClient(Starlette(routes=build_routes(panel.services)))
+    client = TestClient(Starlette(routes=page_routes(panel.services)))
     assert client.get(f"/runs/{run.id}/grid.png").status_code == 404
     grid = drawn(panel, run)
     Image.new("RGB", (8, 8)).save(grid.folder.sheet)
@@ -176,7 +178,7 @@ def test_one_checkpoint_is_downloaded(panel: RunGridPanel, run: Run[TrainingPlan
     drawn(panel, run)
     assert panel.show(run, "without")[panel.file].visible is False
     link = panel.show(run, "step-000020-x1")[panel.file].link
-    client = TestClient(Starlette(routes=build_routes(panel.services)))
+    client = TestClient(Starlette(routes=page_routes(panel.services)))
     response = client.get(f"/{link}")
     assert response.content == run.checkpoints[20].read_bytes()
     assert response.headers["content-disposition"] == 'attachment; filename="Mine-step-20.safetensors"'

@@ -17,11 +17,12 @@ from studio.domain.training import TrainingPlan
 from studio.runs import Run
 from studio.services import Services, open_services
 from studio.settings import PROJECT_ROOT, Settings
+from studio.web.access import new_token
+from studio.web.page_routes import page_routes
 from tabs import shell, train_views
 from tabs.pictures import EXAMPLES
-from tabs.routes import build_routes
 from tabs.train import TrainTab, build_train
-from tabs.visitor import build_browser_state, new_token
+from tabs.visitor import build_browser_state
 
 CRESCENTS = PROJECT_ROOT / "examples" / "crescents"
 TOLD: list[RunEvent] = [
@@ -204,7 +205,7 @@ def test_a_run_that_is_deleted_is_gone(tab: TrainTab) -> None:
 
 def test_samples_of_a_run_are_served(tab: TrainTab) -> None:
     run = told(tab)
-    client = TestClient(Starlette(routes=build_routes(tab.services)))
+    client = TestClient(Starlette(routes=page_routes(tab.services)))
     assert client.get(f"/runs/{run.id}/samples/{control_name(0)}").headers["content-type"] == "image/png"
     assert client.get(f"/runs/{run.id}/samples/plan.json").status_code == 404
 

@@ -5,7 +5,7 @@ import pytest
 from studio.domain.images import ImageRecord
 from studio.services import Services
 from studio.settings import Settings
-from tabs.visitor import is_local, new_token, visitor_of
+from studio.web.access import new_token, visitor_of
 
 
 def test_a_picture_that_is_passed_on_does_not_hold_the_token(
@@ -33,4 +33,4 @@ def test_only_a_page_that_nobody_else_can_reach_shows_every_picture(
     monkeypatch.delenv("SPACE_ID", raising=False)
     if space:
         monkeypatch.setenv("SPACE_ID", space)
-    assert is_local(Settings.model_validate(settings)) is expected
+    assert Settings.model_validate(settings).is_local is expected

@@ -18,8 +18,9 @@ from studio.gallery import NewImage
 from studio.services import Services
 from studio.settings import Settings
 from studio.voting import VotingService
+from studio.web.access import new_token, visitor_of
 from tabs import vote_views
-from tabs.visitor import build_browser_state, new_token, visitor_of
+from tabs.visitor import build_browser_state
 from tabs.vote import VotePanel, build_vote, rater_of
 from tabs.widgets import asset
 

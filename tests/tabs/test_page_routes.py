@@ -4,15 +4,14 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from studio import __version__
 from studio.domain.images import ImageRecord
 from studio.services import Services
-from tabs.routes import build_routes
+from studio.web.page_routes import page_routes
 
 
 @pytest.fixture
 def client(services: Services) -> Iterator[TestClient]:
-    with TestClient(Starlette(routes=build_routes(services))) as opened:
+    with TestClient(Starlette(routes=page_routes(services))) as opened:
         yield opened
 
 
@@ -27,7 +26,3 @@ def test_a_picture_is_its_very_file(client: TestClient, services: Services, keep
 @pytest.mark.parametrize("path", ["/pictures/unknown.png", "/pictures/unknown/thumb", "/pictures/..%2f..%2fapp.py.png"])
 def test_an_unknown_picture_is_not_found(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
-
-
-def test_health(client: TestClient) -> None:
-    assert client.get("/health").json() == {"ok": True, "version": __version__, "loaded": []}

@@ -28,8 +28,8 @@ def run_routes(services: Services) -> list[Route]:
             run = services.run_of(request.path_params["run_id"])
             path = run.export(request.path_params["layout"])
         except (StudioError, KeyError):
-            path = None
-        if path is None:
+            run = path = None
+        if run is None or path is None:
             return PlainTextResponse("There is no such adapter.", status_code=404)
         name = f"{run.record.product_id or run.plan.name}-{path.stem}.safetensors"
         return FileResponse(path, filename=name, headers={"X-Content-Type-Options": "nosniff"})

@@ -14,12 +14,13 @@ from studio.evaluation_report import report_html
 from studio.judge_exams import exam_words
 from studio.services import Services
 from studio.sweep_page import sweep_page
+from studio.web.probe_routes import probe_routes
 
 _TYPES = {"html": "text/html", "csv": "text/csv", "json": "application/json", "toml": "application/toml"}
 
 
 def evaluation_routes(services: Services) -> list[Route]:
-    """Those of every evaluation."""
+    """Those of every evaluation, and of every probe."""
 
     def export(request: Request) -> Response:
         name = request.path_params["name"]
@@ -36,7 +37,7 @@ def evaluation_routes(services: Services) -> list[Route]:
         }
         return Response(text, media_type=f"{_TYPES[kind]}; charset=utf-8", headers=headers)
 
-    return [Route("/evaluations/{evaluation_id:str}/{name:str}", export)]
+    return [Route("/evaluations/{evaluation_id:str}/{name:str}", export), *probe_routes(services.probes)]
 
 
 def remarks_of(services: Services, standing: Standing) -> list[str]:
@@ -48,7 +49,6 @@ def remarks_of(services: Services, standing: Standing) -> list[str]:
 def _text(services: Services, standing: Standing, name: str) -> str:
     """Raises KeyError for what is not exported."""
     pictures = services.evaluations.pictures(standing)
-    evaluation, anchors = standing.evaluation, standing.folder.anchors
 
     def path_of(cell: EvaluationCell) -> Path | None:
         return services.gallery.path(pictures[cell.index]) if cell.index in pictures else None
@@ -56,13 +56,13 @@ def _text(services: Services, standing: Standing, name: str) -> str:
     made = {
         "report.html": lambda: report_html(
             services.evaluations.analysis(standing),
-            anchors,
+            standing.folder.anchors,
             path_of,
             remarks_of(services, standing),
         ),
-        "images.csv": lambda: rows_csv(evaluation, standing.results),
-        "results.json": lambda: document(evaluation, standing.results, anchors, pictures),
+        "images.csv": lambda: rows_csv(standing.findings),
+        "results.json": lambda: document(standing.findings, pictures),
         "sweep.html": lambda: sweep_page(services.evaluations.analysis(standing), standing.results, path_of),
-        "manifest.toml": lambda: manifest(evaluation),
+        "manifest.toml": lambda: manifest(standing.evaluation),
     }
     return made[name]()

@@ -1,26 +1,24 @@
-"""The page's own addresses: pictures and comparisons by their unguessable ids, and a health check. No path of the
-server shows."""
+"""The page's own addresses: pictures and comparisons by their unguessable ids. No path of the server shows."""
 
 import io
 
 from PIL import Image
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from studio import __version__
 from studio.domain.errors import NotFound, StudioError
 from studio.flash import KIND as FLASH
 from studio.flash import comparison_of
 from studio.flash_files import archive
 from studio.services import Services
-from tabs.evaluation_routes import evaluation_routes
-from tabs.run_routes import FOREVER, run_routes
+from studio.web.evaluation_routes import evaluation_routes
+from studio.web.run_routes import FOREVER, run_routes
 
 THUMB_PX = 320
 
 
-def build_routes(services: Services) -> list[Route]:
+def page_routes(services: Services) -> list[Route]:
     """Routes for the app that gradio launches; a picture never changes, so browsers may keep it."""
 
     def picture(request: Request) -> Response:
@@ -65,20 +63,19 @@ def build_routes(services: Services) -> list[Route]:
             return PlainTextResponse("This adapter has no preview.", status_code=404)
         return FileResponse(path, media_type="image/png", headers={"X-Content-Type-Options": "nosniff"})
 
-    def health(_: Request) -> Response:
-        state = services.generation.engine_state()
-        loaded = list(state.loaded) if state else []
-        return JSONResponse({"ok": True, "version": __version__, "loaded": loaded})
-
     return [
-        Route("/pictures/{image_id:str}.png", picture),
+        Route(picture_address("{image_id:str}"), picture),
         Route("/pictures/{image_id:str}/thumb", thumb),
         Route("/comparisons/{job_id:str}.zip", comparison),
         *run_routes(services),
         *evaluation_routes(services),
         Route("/adapters/{adapter_id:str}/preview", adapter_preview),
-        Route("/health", health),
     ]
+
+
+def picture_address(image_id: str) -> str:
+    """Where the PNG of a picture is, from the server's root on."""
+    return f"/pictures/{image_id}.png"
 
 
 def thumbnail(png: bytes) -> bytes:

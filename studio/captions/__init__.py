@@ -1,0 +1,1 @@
+"""Captions for many pictures: made, kept in shards, merged and verified."""

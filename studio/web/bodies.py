@@ -1,0 +1,122 @@
+"""The bodies of requests: JSON, or a form with files. None is read beyond its limit into memory."""
+
+import json
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any, cast
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from studio.domain.errors import InvalidRequest
+from studio.web.refusals import Refused
+
+JSON = "application/json"
+FORM = "multipart/form-data"
+MAX_JSON_BYTES = 64 * 2**20
+"""Pictures in it are base64: one of 4096 px and its mask."""
+MAX_FILE_BYTES = 50 * 2**20
+MAX_FORM_BYTES = 2 * MAX_FILE_BYTES + 2**20
+"""A picture, its mask, and the rest of the form."""
+DEEPEST = 32
+"""How far values may lie inside each other; no request needs half of it."""
+_MAX_PARTS = 100
+_HEARD_OUT = 4
+"""So many times the limit is read of a body that is too large: a client that is still sending hears no refusal."""
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The object in the body.
+
+    Raises:
+        Refused: it is of another content type, larger than `MAX_JSON_BYTES`, no JSON, or deeper than `DEEPEST`.
+        InvalidRequest: it is JSON, and no object.
+    """
+    _check_type(request, JSON)
+    body = b"".join([chunk async for chunk in _limited(request, MAX_JSON_BYTES)])
+    return await run_in_threadpool(_object_in, body)
+
+
+async def read_form(request: Request) -> list[tuple[str, bytes | str]]:
+    """The fields of a form with their names: files as bytes, all else as text.
+
+    Raises:
+        Refused: it is of another content type, it is too large, or a file is larger than `MAX_FILE_BYTES`.
+        InvalidRequest: it is no form.
+    """
+    _check_type(request, FORM)
+    body = _limited(request, MAX_FORM_BYTES)
+    parser = MultiPartParser(request.headers, body, max_files=_MAX_PARTS, max_fields=_MAX_PARTS)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise InvalidRequest(f"The form cannot be read: {error.message}", f"Send it as {FORM}.") from None
+    try:
+        return [(name, await _content(value)) for name, value in form.multi_items()]
+    finally:
+        await form.close()
+
+
+def _object_in(body: bytes) -> dict[str, Any]:
+    try:
+        values: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "not_json", "The body is no JSON.", "Send one JSON object in UTF-8.") from None
+    if not isinstance(values, dict):
+        raise InvalidRequest("The body is no JSON object.", "Send fields by name, in braces.")
+    if _is_deep(values):
+        raise Refused(400, "too_deep", f"Values lie more than {DEEPEST} deep inside each other.", "Flatten them.")
+    return cast(dict[str, Any], values)
+
+
+async def _content(value: UploadFile | str) -> bytes | str:
+    if isinstance(value, str):
+        return value
+    if (value.size or 0) > MAX_FILE_BYTES:
+        raise _too_large("A file of the form", MAX_FILE_BYTES)
+    return await value.read()
+
+
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes]:
+    """The body as it comes, as far as it may go."""
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            yield chunk
+        elif size > _HEARD_OUT * limit:
+            break
+    if size > limit:
+        raise _too_large("The body", limit)
+
+
+def _check_type(request: Request, expected: str) -> None:
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != expected:
+        raise Refused(
+            415, "wrong_content_type", f"The body is {given[:100] or 'of no content type'}; it must be {expected}.",
+            f"Send the header Content-Type: {expected}." if expected == JSON else "Send it as a form with files.",
+        )  # fmt: skip
+
+
+def _too_large(what: str, limit: int) -> Refused:
+    return Refused(
+        413, "too_large", f"{what} has more than {limit // 2**20} MB.", "Send smaller pictures.",
+        {"Connection": "close"},
+    )  # fmt: skip
+
+
+def _is_deep(value: Any) -> bool:
+    layer: list[Any] = [value]
+    for _ in range(DEEPEST):
+        layer = [inner for each in layer for inner in _inside(each)]
+        if not layer:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast(dict[str, Any], value).values()
+    return cast(list[Any], value) if isinstance(value, list) else ()

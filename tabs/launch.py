@@ -1,0 +1,65 @@
+"""The page on the network: its routes, the gate before them, and what is said when it is up."""
+
+import logging
+import secrets
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from studio.domain.errors import InvalidRequest
+from studio.services import Services
+from studio.web.gate import Gate
+from studio.web.routes import all_routes
+from tabs import shell
+from tabs.generate import MAX_FOLLOWERS
+
+logger = logging.getLogger(__name__)
+
+
+def launch(demo: gr.Blocks, services: Services) -> None:
+    """Put the page up and say where it is.
+
+    Raises:
+        InvalidRequest: the port cannot be had.
+    """
+    settings = services.settings
+    made = secrets.token_urlsafe(12) if settings.needs_password and not settings.password else ""
+    demo.queue(max_size=2 * settings.max_queued, api_open=False)
+    try:
+        _, address, public = _open_page(demo, services, settings.password or made)
+    except OSError as error:
+        logger.info("no port: %s", error)
+        raise InvalidRequest(
+            f"Port {settings.port} of {settings.host} is taken, or not for us.",
+            "Close the other program, or choose another port with --port (0 takes any free one).",
+        ) from error
+    print(f"Flash Studio is at {address}", *([f"and for everybody at {public}"] if public else []), flush=True)
+    if made:
+        print(f"It asks for this password: {made}", flush=True)
+
+
+def _open_page(demo: gr.Blocks, services: Services, password: str) -> tuple[Any, str, str | None]:
+    settings = services.settings
+    return demo.launch(
+        server_name=None if settings.operating_mode == "space" else settings.host,
+        server_port=settings.port or None,
+        share=settings.share,
+        prevent_thread_lock=True,
+        app_kwargs={
+            "routes": all_routes(services),
+            "middleware": [Middleware(Gate, settings=settings, password=password)],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
+        max_threads=2 * MAX_FOLLOWERS,
+        max_file_size="50mb",
+        show_error=False,
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        footer_links=["settings"] if settings.is_local else [],
+        quiet=True,
+        **shell.appearance(),
+    )
