@@ -109,7 +109,7 @@ def test_what_is_left_out_suits_the_model_and_every_setting_counts(own: Page, cl
 
 
 def test_how_far_it_is_is_told_meanwhile(client: Any) -> None:
-    job = client.submit(**{**QUICK, "seed": 21, "num_inference_steps": 150}, api_name="/generate")
+    job = client.submit(**{**QUICK, "seed": 21, "num_inference_steps": 50}, api_name="/generate")
     replies = list(job)
     assert all(paths == [] for paths, told in replies if told["state"] != "done")
     steps = [told["progress"]["step"] for _, told in replies if told.get("progress")]
