@@ -32,6 +32,8 @@ _KEPT = 2_000
 """Jobs whose events stay in memory, those that are not over all of them; older ones are told from the ledger, with
 indexes of their own. So many that who comes back to a job after its end, as clients do that lost it, goes on
 where they were."""
+_LOOKED_AT = 64
+"""Of the oldest of these, when one is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +189,8 @@ class JobRunner:
         self._jobs[row.id] = self._view(row)
         spare = len(self._jobs) - _KEPT
         if spare > 0:
-            over = (job.id for job in self._jobs.values() if job.is_over)
-            for job_id in list(itertools.islice(over, spare)):
+            oldest = itertools.islice(self._jobs.values(), _LOOKED_AT)  # not all: the line may be long
+            for job_id in [job.id for job in oldest if job.is_over][:spare]:
                 del self._jobs[job_id]
         return self._jobs[row.id]
 
