@@ -1,5 +1,5 @@
-"""SD Prompt Reader reads what our files say. It wants an older Pillow than ours, so that it lives in an environment of its
-own (`pip install sd-prompt-reader`), whose programs are on the PATH; where it is not, this is skipped."""
+"""SD Prompt Reader reads what our files say. It wants an older Pillow than ours, so that it lives in an environment of
+its own (`pip install sd-prompt-reader`), whose programs are on the PATH; where it is not, this is skipped."""
 
 import json
 import shutil
