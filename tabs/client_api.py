@@ -88,19 +88,19 @@ def _describe(listener: BlockFunction, call: Call) -> None:
     """Give the parameters of an endpoint their names, kinds and meanings, and its answers theirs."""
     schemas = call.schema.get("properties", {})
     for component, (name, schema) in zip(listener.inputs, schemas.items(), strict=True):
-        _put(component, name, _kind(schema), schema.get("description", ""))
-    answers = [("told", {"type": "object", "additionalProperties": {}}, "What came of it")]
+        _put(component, name, {**_kind(schema), "additional_description": _meaning(schema)})
+    answers = [("told", {"type": "object", "additionalProperties": {}, "description": "What came of it"})]
     if call.has_pictures:
         file = gr.FileData.model_json_schema()
         files = {"type": "array", "$defs": file.pop("$defs"), "items": file}
-        answers.insert(0, ("pictures", files, "PNG files, with their recipes inside"))
+        answers.insert(0, ("pictures", {**files, "description": "PNG files, with their recipes inside"}))
     for component, answer in zip(listener.outputs, answers, strict=True):
         _put(component, *answer)
 
 
-def _put(component: Any, label: str, schema: dict[str, Any], meaning: str) -> None:
+def _put(component: Any, label: str, schema: dict[str, Any]) -> None:
     component.label = label
-    component.api_info().update({**schema, "description": meaning, "additional_description": meaning})
+    component.api_info().update(schema)
 
 
 def _kind(schema: dict[str, Any]) -> dict[str, Any]:
@@ -108,3 +108,7 @@ def _kind(schema: dict[str, Any]) -> dict[str, Any]:
     kinds = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
     found = kinds[0] if kinds else schema
     return {name: value for name, value in found.items() if name in ("type", "enum", "items", "minimum", "maximum")}
+
+
+def _meaning(schema: dict[str, Any]) -> str:
+    return next((each["description"] for each in (schema, *schema.get("anyOf", ())) if "description" in each), "")

@@ -18,7 +18,7 @@ from studio.domain.images import ImageRecord
 from studio.job import Job
 from studio.services import Services
 from studio.tables import JobRow
-from studio.web.access import Caller, caller_of
+from studio.web.access import Caller, caller_of, idempotency_key
 from studio.web.own.asking import check_is_somebody, submitted
 from studio.web.own.call_forms import (
     AdaptersCall,
@@ -53,11 +53,12 @@ Replies = AsyncGenerator[Reply, None]
 
 @dataclass(frozen=True, kw_only=True)
 class Called:
-    """One call: who calls, and with what."""
+    """One call: who calls, and with what. `once_key` is the request's `Idempotency-Key`."""
 
     services: Services
     caller: Caller
     values: Mapping[str, Any]
+    once_key: str = ""
 
     @property
     def wait_s(self) -> float:
@@ -111,7 +112,8 @@ class Call:
         if unknown is not None:
             known = ", ".join(self.form.model_fields) or "none"
             raise InvalidRequest(f"There is no setting called {unknown!r}.", f"Known settings: {known}.", unknown)
-        called = Called(services=services, caller=caller_of(request, services.settings), values=values)
+        caller, once_key = caller_of(request, services.settings), idempotency_key(request)
+        called = Called(services=services, caller=caller, values=values, once_key=once_key)
         replies = self.run(called)
         try:
             async for reply in replies:
@@ -129,7 +131,8 @@ async def _begin(called: Called, kind: str) -> str:
     """Put a job in line; gives its id."""
     check_is_somebody(called.caller)
     values = {name: value for name, value in called.values.items() if name != "wait_s"}
-    return await run_in_threadpool(submitted, called.services, called.caller, {"kind": kind, **values})
+    values["kind"] = kind
+    return await run_in_threadpool(submitted, called.services, called.caller, values, called.once_key)
 
 
 async def _generate(called: Called) -> Replies:
@@ -143,7 +146,7 @@ async def _flash(called: Called) -> Replies:
 
 
 async def _waited_for(called: Called, job_id: str) -> Replies:
-    """Follow a job of the caller's to its end; whoever leaves before ends it."""
+    """Follow a job of the caller's to its end. Who leaves before ends it, unless they may come back with its key."""
     job = live(called.services, called.services.runner.row(job_id))
     try:
         async for reply in _followed(called, job, float("inf")):
@@ -151,7 +154,7 @@ async def _waited_for(called: Called, job_id: str) -> Replies:
         if not job.is_over:
             raise JobCancelled
     finally:
-        if not (job.is_over or job.is_paused):
+        if not (job.is_over or job.is_paused or called.once_key):
             job.cancel()
     yield await run_in_threadpool(_ended, called, job, has_pictures=True)
 
