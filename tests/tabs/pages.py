@@ -1,4 +1,5 @@
-"""The page really up, on a port of its own, over the engine that tests share; and Gradio's own clients of it."""
+"""The page really up, on a port of its own, over the engine that tests share; and Gradio's own clients of it. Nobody
+trains: that takes a process which loads everything anew."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -37,15 +38,16 @@ class Page:
         return client
 
     def close(self) -> None:
+        self.demo.close()  # first: it ends the streams that clients listen to
         for client in self._clients:
             client.close()
-        self.demo.close()
 
 
 @contextmanager
 def page_up(engine: Engine, folder: Path, **settings: Any) -> Iterator[Page]:
     given = Settings(data_dir=folder / "data", offline=True, port=free_port(), **settings)
     with open_services(given, engine=EngineHolder(lambda: engine)) as services:
+        services.trainer.stop(timeout=10)
         page = Page(services, folder / "downloads")
         try:
             yield page

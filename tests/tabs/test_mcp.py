@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.future.no_silent_downcasting:De
 PASSWORD = "a password for guests"
 BEARER = {"Authorization": f"Bearer {PASSWORD}"}
 PROMPT = "a large red circle on a white background"
-QUICK = {"prompt": PROMPT, "num_inference_steps": 12, "seed": 7}
+QUICK = {"prompt": PROMPT, "num_inference_steps": 6, "seed": 7}
 ENDLESS = {**QUICK, "num_inference_steps": 150, "num_images": 64}
 _ROW = re.compile(r"\| ([A-Z, ]+) \| (`.+`) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|")
 _T = TypeVar("_T")
@@ -118,6 +118,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("process"), free_port()
     settings = {"DATA_DIR": str(folder), "OFFLINE": "1", "PORT": str(port), "MODE": "shared", "PASSWORD": PASSWORD}
     environment = {**os.environ, **{f"FLASH_STUDIO_{name}": value for name, value in settings.items()}}
+    environment["GRADIO_MCP_SERVER"] = "True"  # Gradio's own, which asks nobody who they are, stays off
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=PROJECT_ROOT, env={**environment, "FLASH_STUDIO_MCP": "1"}, stdout=log,
@@ -163,9 +164,9 @@ def test_a_picture_is_the_file_with_its_recipe(page: Page, own: Tools, tmp_path:
     (tmp_path / "picture.png").write_bytes(files(result)[1])
     found = read_record(tmp_path / "picture.png", "picture.png")
     assert found and found.recipe == records[1].recipe and (found.recipe.seed, found.recipe.prompt) == (8, PROMPT)
-    assert told["pictures"][0]["recipe"]["num_inference_steps"] == 12
-    many = own.call("generate", **{**QUICK, "num_inference_steps": 1}, num_images=6)
-    assert len(files(many)) == 4 and len((many.structuredContent or {})["pictures"]) == 6
+    assert told["pictures"][0]["recipe"]["num_inference_steps"] == 6
+    many = own.call("generate", **{**QUICK, "num_inference_steps": 1}, num_images=5)
+    assert len(files(many)) == 4 and len((many.structuredContent or {})["pictures"]) == 5
 
 
 def test_how_far_it_is_is_told_to_who_wants_it(own: Tools) -> None:
@@ -226,12 +227,13 @@ def test_in_a_process_of_its_own_behind_a_password(address: str) -> None:
         assert judge(picture.convert("RGB"), parse(PROMPT)).correct
     told = result.structuredContent or {}
     recipe = told["pictures"][0]["recipe"]
-    assert (recipe["prompt"], recipe["seed"], recipe["num_inference_steps"]) == (PROMPT, 7, 12)
+    assert (recipe["prompt"], recipe["seed"], recipe["num_inference_steps"]) == (PROMPT, 7, 6)
     served = httpx.get(address + told["pictures"][0]["url"], headers=BEARER)
     assert served.content == data
     assert ada.told("job", job=told["id"])["state"] == "done"
     assert bob.refusal("job", job=told["id"]) == "There is no such job. It may be somebody else's."
     assert bob.refusal("stop", job=told["id"]) == "There is no such job. It may be somebody else's."
+    assert httpx.get(f"{address}{PATH}/schema", headers=BEARER).status_code == 404
     nobody = Tools(address, BEARER)
     assert nobody.refusal("generate", **QUICK).startswith("There is no X-Flash-Visitor")
     assert nobody.refusal("train_lora", name="x", folder="/").startswith("There is no tool called 'train_lora'")
