@@ -24,14 +24,15 @@ from studio.domain.training import LearningRate, Name, NumSteps, Rank, Trigger
 from studio.domain.training_presets import PresetId, SubjectId
 
 _ANY_SEED = "The same seed and settings give the same picture; -1 is any."
-_WAIT = "Seconds to wait for the end before how it stands is told."
+MAX_WAIT_S = 60
+_WAIT = f"Seconds to wait for the end before how it stands is told, up to {MAX_WAIT_S}."
 
 ModelName = Annotated[CheckpointId | None, Field(description="An id that `models` lists; without, the usual model.")]
 AcceleratorName = Annotated[
     AcceleratorId | None, Field(description="An id that `models` lists: makes 2 to 8 steps enough. Without, none.")
 ]
 JobId = Annotated[str, Field(description="The id of a job, as the call that began it told.")]
-Wait = Annotated[float, Field(ge=0, le=60, description=_WAIT)]
+Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_S, description=_WAIT)]
 
 
 class GenerateCall(Frozen):
@@ -86,8 +87,9 @@ class EvaluateCall(Frozen):
     systems: Annotated[
         list[dict[str, Any]],
         Field(
-            description="The ways of drawing, the first is compared with; each an object with any of name, checkpoint, "
-            "accelerator, num_inference_steps, guidance_scale, scheduler, style, negative_prompt, width, height and "
+            description="The ways of drawing, the first of which is what the others are compared with. Each is an "
+            "object with any of name, checkpoint, accelerator, num_inference_steps, guidance_scale, scheduler, style, "
+            "negative_prompt, width, height and "
             "adapters (a list of objects with name and scale)."
         ),
     ]

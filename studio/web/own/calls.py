@@ -5,7 +5,7 @@ They are the JSON API's jobs, waited for, and tell what it tells; whoever may no
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,8 +19,10 @@ from studio.job import Job
 from studio.services import Services
 from studio.tables import JobRow
 from studio.web.access import Caller, caller_of, idempotency_key
+from studio.web.own.answers import short
 from studio.web.own.asking import check_is_somebody, submitted
 from studio.web.own.call_forms import (
+    MAX_WAIT_S,
     AdaptersCall,
     EvaluateCall,
     FlashCall,
@@ -62,10 +64,12 @@ class Called:
 
     @property
     def wait_s(self) -> float:
+        """How long the caller wants to wait, in seconds; raises InvalidRequest where that is no such number."""
         given = self.values.get("wait_s", 0)
-        most = 60
-        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= most:
-            raise InvalidRequest(f"wait_s is {given!r}; it must be a number from 0 to {most}.", "", "wait_s")
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= MAX_WAIT_S:
+            raise InvalidRequest(
+                f"wait_s is {short(given)}; it must be a number from 0 to {MAX_WAIT_S}.", "Ask again later.", "wait_s"
+            )
         return given
 
     def text(self, name: str) -> str:
@@ -86,7 +90,7 @@ class Call:
     """Whether it waits for something."""
     is_owners: bool = False
     """Whether only this machine's owner is offered it."""
-    changes: bool = field(default=True)
+    changes: bool = True
     """Whether anything is there afterwards that was not before, or the other way round."""
 
     @cached_property
