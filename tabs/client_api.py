@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
 from gradio import processing_utils, utils
 from gradio.block_function import BlockFunction
+from starlette.concurrency import run_in_threadpool
 
 from studio.domain.errors import StudioError
 from studio.domain.images import ImageRecord
@@ -42,8 +44,9 @@ def _endpoint(call: Call, services: Services) -> Any:
         values = dict(zip(fields, given, strict=False))
         assert request.request is not None, "whoever calls sends one"
         try:
-            async for reply in call.replies(services, request.request, values):
-                yield _shown(call, services, reply)
+            async with aclosing(call.replies(services, request.request, values)) as replies:
+                async for reply in replies:
+                    yield await run_in_threadpool(_shown, call, services, reply)
         except Exception as error:
             raise _refusal(told(error)) from None
 

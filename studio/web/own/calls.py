@@ -5,8 +5,9 @@ They are the JSON API's jobs, waited for, and tell what it tells; whoever may no
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -118,12 +119,9 @@ class Call:
             raise InvalidRequest(f"There is no setting called {unknown!r}.", f"Known settings: {known}.", unknown)
         caller, once_key = caller_of(request, services.settings), idempotency_key(request)
         called = Called(services=services, caller=caller, values=values, once_key=once_key)
-        replies = self.run(called)
-        try:
+        async with aclosing(self.run(called)) as replies:
             async for reply in replies:
                 yield reply
-        finally:
-            await replies.aclose()
 
 
 def offered(services: Services) -> tuple[Call, ...]:
@@ -139,18 +137,9 @@ async def _begin(called: Called, kind: str) -> str:
     return await run_in_threadpool(submitted, called.services, called.caller, values, called.once_key)
 
 
-async def _generate(called: Called) -> Replies:
-    async for reply in _waited_for(called, await _begin(called, "generate")):
-        yield reply
-
-
-async def _flash(called: Called) -> Replies:
-    async for reply in _waited_for(called, await _begin(called, "flash")):
-        yield reply
-
-
-async def _waited_for(called: Called, job_id: str) -> Replies:
-    """Follow a job of the caller's to its end. Who leaves before ends it, unless they may come back with its key."""
+async def _drawn(kind: str, called: Called) -> Replies:
+    """Begin a job and follow it to its end. Who leaves before ends it, unless they may come back with its key."""
+    job_id = await _begin(called, kind)
     job = live(called.services, called.services.runner.row(job_id))
     try:
         async for reply in _followed(called, job, float("inf")):
@@ -259,8 +248,8 @@ def plain(view: BaseModel) -> dict[str, Any]:
 
 
 CALLS = (
-    Call(name="generate", form=GenerateCall, run=_generate, has_pictures=True, is_long=True),
-    Call(name="flash", form=FlashCall, run=_flash, has_pictures=True, is_long=True),
+    Call(name="generate", form=GenerateCall, run=partial(_drawn, "generate"), has_pictures=True, is_long=True),
+    Call(name="flash", form=FlashCall, run=partial(_drawn, "flash"), has_pictures=True, is_long=True),
     Call(name="evaluate", form=EvaluateCall, run=_evaluate, is_long=True),
     Call(name="train_lora", form=TrainCall, run=_train, is_owners=True),
     Call(name="training", form=TrainingCall, run=_training, is_long=True, is_owners=True, changes=False),
