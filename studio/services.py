@@ -152,8 +152,7 @@ def open_services(
     ledger = Ledger(settings.ledger_url)
     gallery = Gallery(settings.images_dir, ledger, catalogue, _signer(settings))
     gallery.reconcile()
-    # ZeroGPU tells by the request of Gradio whose quota counts, and finds that in the context.
-    runner = JobRunner(ledger, queue, settings.max_queued, _limits(settings), keeps_contexts=is_zero_gpu())
+    runner = _runner(settings, ledger, queue)
     holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
     store = AdapterStore(settings.adapters_dir)
     adapters = AdapterService(store, settings.models_dir, settings.runs_dir)
@@ -194,6 +193,11 @@ def open_services(
     runner.start()
     trainer.start()
     return services
+
+
+def _runner(settings: Settings, ledger: Ledger, queue: str) -> JobRunner:
+    # ZeroGPU tells by the request of Gradio whose quota counts, and finds that in the context.
+    return JobRunner(ledger, queue, settings.max_queued, _limits(settings), keeps_contexts=is_zero_gpu())
 
 
 def _limits(settings: Settings) -> Limits:
