@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class ZeroGpuEngine:
         self._inner = inner
         self._catalogue = catalogue
         self._on_gpu = on_gpu
+        self._loading = threading.Lock()
         self._key = register(self)
         self._pid = os.getpid()
 
@@ -83,7 +85,8 @@ class ZeroGpuEngine:
 
     def preload(self, checkpoint: Checkpoint) -> None:
         """See `engines.base.Engine.preload`."""
-        self._inner.make_ready(checkpoint, lambda: False, unheard)
+        with self._loading:
+            self._inner.make_ready(checkpoint, lambda: False, unheard)
 
     def preload_judge(self, judge: Path) -> None:
         """See `engines.base.Engine.preload_judge`."""
@@ -163,7 +166,8 @@ class ZeroGpuEngine:
 
     def _computed(self, asked: _Asked, options: dict[str, Any], watchers: _Watchers) -> Any:
         checkpoint = self._catalogue.checkpoint(asked.request.checkpoint)
-        weights = self._inner.make_ready(checkpoint, watchers.cancelled, watchers.on_fetch)
+        with self._loading:
+            weights = self._inner.make_ready(checkpoint, watchers.cancelled, watchers.on_fetch)
         if watchers.cancelled():  # before it costs anybody GPU time
             raise JobCancelled
         with tempfile.TemporaryDirectory(prefix="flash-studio-") as folder:
@@ -182,7 +186,7 @@ class ZeroGpuEngine:
         steps = _Steps(call.watched, watchers.on_step)
         end: Done | Broken | None = None
         with closing(self._on_gpu(call)) as messages:
-            for message in _said(messages):
+            for message in self._begun(_said(messages)):
                 if watchers.cancelled():
                     raise JobCancelled
                 if isinstance(message, Told):
@@ -194,6 +198,15 @@ class ZeroGpuEngine:
         if end is None:
             raise GenerationFailed("The GPU told of no picture.", "Try again.")
         return end.value
+
+    def _begun(self, messages: Iterator[Message]) -> Iterator[Message]:
+        """All of `messages`. Nothing is loaded here until the first of them is there: what another thread holds while
+        a process is forked, the lock of a module that it imports for instance, is held in the fork for ever."""
+        with self._loading:
+            first = next(messages, None)
+        if first is not None:
+            yield first
+        yield from messages
 
 
 class _Steps:

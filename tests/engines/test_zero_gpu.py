@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,7 +19,7 @@ from engines.devices import Device
 from engines.pool import PipelinePool
 from engines.stable_diffusion import StableDiffusionEngine
 from engines.zero_gpu import ZeroGpuEngine
-from engines.zero_gpu_call import Call, Message, Told, computed, on_gpu
+from engines.zero_gpu_call import Beat, Call, Done, Message, Told, computed, on_gpu
 from engines.zero_gpu_refusals import refused
 from engines.zero_gpu_time import CAP_S, FLOOR_S, seconds_asked
 from studio.checkpoints import OwnCheckpoints
@@ -121,7 +122,7 @@ def test_it_is_the_picture_of_the_plain_engine(world: World) -> None:
 
 
 def test_who_looks_is_shown_how_it_grows(world: World) -> None:
-    recipe = world.recipe(num_inference_steps=30)
+    recipe = world.recipe(num_inference_steps=60)
     here, there = Seen(looks=True), Seen(looks=True)
     draw(world.plain, recipe, here)
     draw(world.zero, recipe, there)
@@ -238,6 +239,26 @@ def test_a_model_that_was_put_here_since_can_be_drawn_with(world: World) -> None
     finally:
         shutil.rmtree(world.models_dir / "mine")
         OwnCheckpoints(world.models_dir, world.catalogue).refresh()
+
+
+def test_nothing_is_loaded_while_the_process_is_forked(world: World) -> None:
+    loaded = threading.Event()
+    seen: list[bool] = []
+
+    def preload() -> None:
+        zero.preload(world.catalogue.checkpoint("pocket-sd15"))
+        loaded.set()
+
+    def beginning(call: Call) -> Generator[Message, None, None]:
+        threading.Thread(target=preload).start()
+        seen.append(loaded.wait(0.5))
+        yield Beat()
+        seen.append(loaded.wait(60))
+        yield Done(value=None)
+
+    zero = ZeroGpuEngine(world.zero._inner, world.catalogue, beginning)
+    draw(zero, world.recipe())
+    assert seen == [False, True]
 
 
 def test_elsewhere_the_function_runs_where_it_is_called(catalogue: Catalogue, tmp_path: Path) -> None:
