@@ -45,6 +45,8 @@ class Scheduler:
 
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     has_quota: bool = True
+    is_idle: bool = True
+    """Whether the fork of the last call still has its GPU."""
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
         self.asked.append((path, query))
@@ -52,7 +54,7 @@ class Scheduler:
             return 200, {}
         if not self.has_quota:
             return 429, {"left": 3, "wait": 600}
-        return 200, {"idle": True, "nvidiaIndex": 0, "nvidiaUUID": "MIG-0", "allowToken": "allowed"}
+        return 200, {"idle": self.is_idle, "nvidiaIndex": 0, "nvidiaUUID": "MIG-0", "allowToken": "allowed"}
 
     def of(self, path: str) -> list[dict[str, str]]:
         return [query for asked, query in self.asked if asked == path]
@@ -199,3 +201,13 @@ def test_who_has_no_quota_left_is_told_when_to_come_back(page: Page) -> None:
     told = json.dumps(job)
     assert "GPU time" in told and "Try again in 0:10:00" in told
     assert page.wait(page.ask(seed=71))["state"] == "done"
+
+
+def test_a_fork_that_has_lost_its_gpu_is_not_used_again(page: Page) -> None:
+    page.service.is_idle = False
+    try:
+        page.service.asked.clear()
+        assert [page.wait(page.ask(seed=seed))["state"] for seed in (80, 81)] == ["done", "done"]
+    finally:
+        page.service.is_idle = True
+    assert len(page.service.of("/allow")) == 2  # each fork asks for its GPU once
