@@ -10,6 +10,12 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from studio.domain.errors import StudioError
+
+try:
+    import engines.zero_gpu_call  # noqa: F401  (on ZeroGPU it imports `spaces`, which has to come before torch)
+except StudioError as error:
+    raise SystemExit(str(error)) from None
+
 from studio.services import Services, open_services
 from studio.settings import Settings
 from tabs import shell

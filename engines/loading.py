@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,15 @@ def load(
         prediction_type=_prediction_type(checkpoint, pipeline),
         placement=placement,
     )
+
+
+def moved(loaded: Loaded, device: str) -> Loaded:
+    """`loaded`, whose weights are all in memory, with them on `device`, and without what was made of them before."""
+    loaded.pipeline.to(device)
+    loaded.pipeline.known_device = torch.device(device)
+    if loaded.tiny_vae is not None:
+        loaded.tiny_vae.to(device)
+    return replace(loaded, prompts=PromptCache(read=read_meant), merged=MergedWeights())
 
 
 def _open(

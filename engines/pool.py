@@ -16,7 +16,7 @@ from engines.devices import DTYPES, Device, dtype_name, free_bytes
 from engines.downloads import cached, fetch
 from engines.footprint import Footprint, expected_footprint, footprint_of
 from engines.identity import find_place, weights_stamp
-from engines.loading import Loaded, load
+from engines.loading import Loaded, load, moved
 from engines.memory import release_memory
 from engines.places import local_place, sources_of
 from engines.plans import NO_WISHES, Means, Task, Wishes, choose_plan
@@ -38,7 +38,9 @@ def _never() -> bool:
 
 class PipelinePool:
     """Keeps checkpoints in memory while there is room: their weights within `limit_bytes` together, by default half of
-    the device's memory, and never more than what is free. `root` is what catalogue folders are relative to."""
+    the device's memory, and never more than what is free. `root` is what catalogue folders are relative to.
+
+    With a `home`, weights wait there until this process, or a fork of it, gets its device: see `arrive`."""
 
     def __init__(
         self,
@@ -49,12 +51,14 @@ class PipelinePool:
         offline: bool = False,
         limit_bytes: int | None = None,
         wishes: Wishes = NO_WISHES,
+        home: str | None = None,
     ) -> None:
+        self._home = home or device.name
         self._root = root
         self._models_dir = models_dir
         self._device = device
         self._offline = offline
-        self._limit_bytes = limit_bytes or int(WEIGHTS_SHARE * _memory_bytes(device.name))
+        self._limit_bytes = limit_bytes or int(WEIGHTS_SHARE * _memory_bytes(self._home))
         self._wishes = wishes
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._lock = threading.RLock()
@@ -62,6 +66,12 @@ class PipelinePool:
     def state(self) -> EngineState:
         """Device and what is loaded, without waiting for a lease to end."""
         return EngineState(device=self._device.name, dtype=dtype_name(self._device.dtype), loaded=tuple(self._loaded))
+
+    def arrive(self) -> None:
+        """From here on the device is there: weights that wait elsewhere go to it when they are next lent. Called in a
+        fork, where whoever held the lock before does not live."""
+        self._home = self._device.name
+        self._lock = threading.RLock()
 
     def spare_bytes(self) -> int:
         """Memory of its device that another process could take now."""
@@ -79,7 +89,8 @@ class PipelinePool:
     def plan(self, checkpoint: Checkpoint, task: Task) -> MemoryPlan:
         """How a picture is to be made with what is free now, from any thread. What the pool holds counts as free: it
         lets go of it when it must."""
-        held = sum(kept.num_bytes for kept in tuple(self._loaded.values()) if kept.placement == "resident")
+        resident = [kept for kept in tuple(self._loaded.values()) if kept.placement == "resident"]
+        held = sum(kept.num_bytes for kept in resident if kept.device.type == self._device.name)
         free = self._wishes.memory_bytes or free_bytes(self._device.name) + held
         dtype = self._dtype(checkpoint)
         return choose_plan(
@@ -131,6 +142,8 @@ class PipelinePool:
         if loaded is None:
             loaded = self._load(checkpoint, placement, cancelled, on_fetch)
             self._loaded[checkpoint.id] = loaded
+        elif placement == "resident" and loaded.device.type != self._home:
+            loaded = self._loaded[checkpoint.id] = moved(loaded, self._home)
         self._loaded.move_to_end(checkpoint.id)
         return loaded
 
@@ -143,7 +156,7 @@ class PipelinePool:
         return load(
             checkpoint,
             place,
-            self._device.name,
+            self._home,
             dtype,
             offline=self._offline,
             placement=placement,
@@ -170,7 +183,7 @@ class PipelinePool:
 
     def _has_room(self, needed: int) -> bool:
         held = sum(kept.num_bytes for kept in self._loaded.values())
-        return held + needed <= self._limit_bytes and needed <= free_bytes(self._device.name)
+        return held + needed <= self._limit_bytes and needed <= free_bytes(self._home)
 
     def _dtype(self, checkpoint: Checkpoint) -> torch.dtype:
         return DTYPES[checkpoint.number_format(dtype_name(self._device.dtype))]

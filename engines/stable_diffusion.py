@@ -42,6 +42,10 @@ _FLAT = 1 / 255
 """Standard deviation in [0, 1] below which nothing can be seen."""
 
 
+def _never() -> bool:
+    return False
+
+
 class StableDiffusionEngine:
     """An `Engine` over a pool of pipelines.
 
@@ -77,6 +81,19 @@ class StableDiffusionEngine:
         """Load a checkpoint ahead of the first request."""
         with self._pool.lease(checkpoint):
             pass
+
+    def make_ready(
+        self, checkpoint: Checkpoint, cancelled: Callable[[], bool] = _never, on_fetch: OnFetch = unheard
+    ) -> int:
+        """Have in memory what pictures of `checkpoint` need, fetched before if it must be; gives the bytes of its
+        weights. Raises as `generate`."""
+        self._safety.prepare()
+        with self._pool.lease(checkpoint, "resident", cancelled, on_fetch) as loaded:
+            return loaded.num_bytes
+
+    def arrive(self) -> None:
+        """See `PipelinePool.arrive`."""
+        self._pool.arrive()
 
     def preload_judge(self, judge: Path) -> None:
         """See `engines.base.Engine.preload_judge`."""

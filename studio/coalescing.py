@@ -62,9 +62,10 @@ class _Unit:
 
 
 class Coalescing:
-    """Makes what may be made together."""
+    """Makes what may be made together; of one job only, unless it `takes_along` those of others."""
 
-    def __init__(self, runner: JobRunner, additions: Additions, drawer: Drawer) -> None:
+    def __init__(self, runner: JobRunner, additions: Additions, drawer: Drawer, *, takes_along: bool = True) -> None:
+        self._takes_along = takes_along
         self._runner = runner
         self._additions = additions
         self._drawer = drawer
@@ -78,7 +79,8 @@ class Coalescing:
         """
         if not may_share(undone.request) or (most := engine.most_at_once(undone.request)) < 2:
             return
-        wanted = _Wanted(self._drawer, undone.request, room=-len(undone.left) % most)
+        room = -len(undone.left) % most if self._takes_along else 0
+        wanted = _Wanted(self._drawer, undone.request, room)
         with self._runner.taking_along(undone.job, wanted, wanted.room) as riders:
             others = [self._drawer.undone(rider) for rider in riders]
             for other in others:

@@ -24,9 +24,10 @@ from engines.base import ChosenAdapter, EngineState, OnFetch, Order, Picture, St
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import GenerationFailed
 from studio.domain.memory import MemoryPlan
+from studio.domain.portable import portable
 from studio.domain.request import ResolvedRequest
 from studio.domain.scores import JudgeExam, Score
-from studio.engine_messages import Answer, Call, Callback, Look, Stream, portable
+from studio.engine_messages import Answer, Call, Callback, Look, Stream
 from studio.processes import child_environment
 from studio.settings import Settings
 

@@ -23,9 +23,10 @@ from studio.checkpoints import OwnCheckpoints
 from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.errors import JobCancelled, StudioError
 from studio.domain.memory import MemoryPlan
+from studio.domain.portable import portable
 from studio.domain.request import ResolvedRequest
 from studio.domain.scores import JudgeExam, Score
-from studio.engine_messages import Answer, Call, Callback, Look, Stream, portable
+from studio.engine_messages import Answer, Call, Callback, Look, Stream
 from studio.services import CATALOGUE_PATH, load_engine
 from studio.settings import Settings
 

@@ -17,6 +17,7 @@ from studio.domain.catalogue import Catalogue, Checkpoint
 from studio.domain.choices import refuse_open
 from studio.domain.errors import JobCancelled
 from studio.domain.events import Drawing, ImageReady
+from studio.domain.hosting import is_zero_gpu
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest, ResolvedRequest
 from studio.domain.tags import without_tags
@@ -167,7 +168,8 @@ class GenerationService:
         self._runner = runner
         self._gallery = gallery
         self._engine = engine
-        self._together = Coalescing(runner, additions, self)
+        # On ZeroGPU what is drawn is counted against the quota of the visitor who asked, and so is their own only.
+        self._together = Coalescing(runner, additions, self, takes_along=not is_zero_gpu())
         runner.register(KIND, self.run)
 
     def submit(

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from contextvars import Context
 from typing import Any
 
 from studio.domain.errors import JobCancelled, StudioError
@@ -29,6 +30,8 @@ class Job:
         self.kind = row.kind
         self.payload = row.payload
         self.visitor = row.visitor
+        self.context: Context | None = None
+        """What was known where it was asked for, of `contextvars`; None where nobody needs it."""
         self._ledger = ledger
         self._runner_id = runner_id
         self._stopping = stopping

@@ -8,6 +8,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Generator
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,16 +51,24 @@ class JobRunner:
     """Takes the jobs of one queue, each visitor's in turn, and runs them one at a time. `max_queued` of them may wait,
     and one visitor asks for no more than the `limits` say.
 
-    Without `start` it is a view of the queue: jobs can be submitted, watched and cancelled from any process.
+    Without `start` it is a view of the queue: jobs can be submitted, watched and cancelled from any process. Where it
+    `keeps_contexts`, a job is done in the context of `contextvars` that it was asked for in, while this process lives.
     """
 
     def __init__(
-        self, ledger: Ledger, queue: str = "studio", max_queued: int = 100, limits: Limits = NO_LIMITS
+        self,
+        ledger: Ledger,
+        queue: str = "studio",
+        max_queued: int = 100,
+        limits: Limits = NO_LIMITS,
+        *,
+        keeps_contexts: bool = False,
     ) -> None:
         self._ledger = ledger
         self._queue = queue
         self._max_queued = max_queued
         self._limits = limits
+        self._keeps_contexts = keeps_contexts
         self._runner_id = runner_id()
         self._handlers: dict[str, Handler] = {}
         self._jobs: dict[str, Job] = {}
@@ -113,6 +122,7 @@ class JobRunner:
             self._check_room(visitor)
             row = self._ledger.add_job(kind, payload, visitor, self._queue, once=once)
             job = self._jobs.get(row.id) or self._keep(row)
+            job.context = copy_context() if self._keeps_contexts else None
             job.tell(row)
         logger.info("job %s: %s waits", job.id, kind)
         self._news.set()
@@ -228,7 +238,9 @@ class JobRunner:
         try:
             job.tell(row)
             job.emit(Started)
-            summary = self._handler(job.kind)(job)
+            context, job.context = job.context, None
+            handler = self._handler(job.kind)
+            summary = context.run(handler, job) if context else handler(job)
             return _Outcome(state="done", summary=json.loads(json.dumps(summary)))
         except JobCancelled:
             return _Outcome(state="queued" if self._is_interrupted(job) else "cancelled")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.base import Engine
+from engines.zero_gpu import ZeroGpuEngine
 from lora_registry.store import AdapterStore
 from studio.accelerators import AcceleratorService
 from studio.adapters import AdapterService
@@ -17,6 +18,7 @@ from studio.controls import ControlService
 from studio.distillation import DistillationService
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import NotFound
+from studio.domain.hosting import is_zero_gpu
 from studio.domain.images import ImageRecord
 from studio.domain.request import parse_request
 from studio.engine_process import EngineProcess
@@ -46,6 +48,7 @@ from studio.wildcards import Wildcards
 
 if TYPE_CHECKING:
     from engines.pool import PipelinePool
+    from engines.stable_diffusion import StableDiffusionEngine
 
 CATALOGUE_PATH = PROJECT_ROOT / "studio" / "data" / "catalogue.toml"
 
@@ -149,7 +152,7 @@ def open_services(
     ledger = Ledger(settings.ledger_url)
     gallery = Gallery(settings.images_dir, ledger, catalogue, _signer(settings))
     gallery.reconcile()
-    runner = JobRunner(ledger, queue, settings.max_queued, _limits(settings))
+    runner = _runner(settings, ledger, queue)
     holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
     store = AdapterStore(settings.adapters_dir)
     adapters = AdapterService(store, settings.models_dir, settings.runs_dir)
@@ -190,6 +193,11 @@ def open_services(
     runner.start()
     trainer.start()
     return services
+
+
+def _runner(settings: Settings, ledger: Ledger, queue: str) -> JobRunner:
+    # ZeroGPU tells by the request of Gradio whose quota counts, and finds that in the context.
+    return JobRunner(ledger, queue, settings.max_queued, _limits(settings), keeps_contexts=is_zero_gpu())
 
 
 def _limits(settings: Settings) -> Limits:
@@ -247,12 +255,14 @@ def _generation(
 
 
 def _engine(settings: Settings, catalogue: Catalogue, is_page: bool) -> Engine:
+    if is_zero_gpu():  # the fork that gets the GPU has what this process has
+        return ZeroGpuEngine(load_engine(settings, catalogue), catalogue)
     if settings.engine_process == "own" or (settings.engine_process == "auto" and is_page):
         return EngineProcess(settings)
     return load_engine(settings, catalogue)
 
 
-def load_engine(settings: Settings, catalogue: Catalogue) -> Engine:
+def load_engine(settings: Settings, catalogue: Catalogue) -> "StableDiffusionEngine":
     """Import torch and diffusers and build the engine."""
     pool = load_pool(settings)
     from engines.stable_diffusion import StableDiffusionEngine
@@ -282,4 +292,5 @@ def load_pool(settings: Settings) -> "PipelinePool":
             memory_bytes=int(settings.memory_gb * 2**30) or None,
             placement=None if settings.placement == "auto" else settings.placement,
         ),
+        home="cpu" if is_zero_gpu() else None,
     )

@@ -8,12 +8,14 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from studio.domain.errors import InvalidRequest
+from studio.domain.hosting import is_zero_gpu
 from studio.services import Services
 from studio.web.gate import Gate
 from studio.web.own.mcp_server import mcp_server
 from studio.web.routes import all_routes
 from tabs import shell
 from tabs.generate import MAX_FOLLOWERS
+from tabs.zero_gpu_caller import ZeroGpuCaller
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,10 @@ def _open_page(demo: gr.Blocks, services: Services, password: str) -> tuple[Any,
         app_kwargs={
             "routes": [*all_routes(services), *(tools.routes if tools else [])],
             "lifespan": tools.lifespan if tools else None,
-            "middleware": [Middleware(Gate, settings=settings, password=password)],
+            "middleware": [
+                Middleware(Gate, settings=settings, password=password),
+                *([Middleware(ZeroGpuCaller, blocks=demo)] if is_zero_gpu() else []),
+            ],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,

@@ -39,3 +39,13 @@ def test_a_database_without_a_driver_is_named_without_its_password(tmp_path: Pat
     assert ended.returncode == 1
     assert "postgresql+nosuch" in ended.stderr
     assert "hunter2" not in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_on_zerogpu_a_missing_package_is_named(tmp_path: Path) -> None:
+    without = "import runpy, sys; sys.modules['spaces'] = None; runpy.run_path('app.py', run_name='__main__')"
+    environment = {**os.environ, "FLASH_STUDIO_DATA_DIR": str(tmp_path), "SPACES_ZERO_GPU": "true"}
+    command = [sys.executable, "-c", without]
+    ended = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "the package spaces" in ended.stderr and "requirements.txt" in ended.stderr
+    assert "Traceback" not in ended.stderr and len(ended.stderr.splitlines()) == 1

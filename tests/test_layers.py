@@ -30,6 +30,7 @@ LIGHT = (
     + [f"engines/{name}.py" for name in ("base", "identity", "soundness", "footprint", "plans", "places", "detection")]
     + [f"engines/training/{name}.py" for name in ("footprint", "reach")]
     + ["engines/system_memory.py"]
+    + [f"engines/{name}.py" for name in ("zero_gpu", "zero_gpu_call", "zero_gpu_time", "zero_gpu_refusals")]
 )
 
 

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from studio import __version__
 from studio.domain.errors import StudioError
+from studio.domain.hosting import is_zero_gpu
 from studio.services import Services
 from studio.web.metrics import METRICS_TYPE, metrics_text
 
@@ -24,7 +25,8 @@ def health_routes(services: Services) -> list[BaseRoute]:
     def live(_: Request) -> Response:
         state = services.generation.engine_state()
         loaded = list(state.loaded) if state else []
-        return JSONResponse({"ok": True, "version": __version__, "loaded": loaded}, headers=_FRESH)
+        told = {"ok": True, "version": __version__, "loaded": loaded, "zero_gpu": is_zero_gpu()}
+        return JSONResponse(told, headers=_FRESH)
 
     def ready(_: Request) -> Response:
         found = dict(problems(services))

@@ -174,3 +174,16 @@ def test_what_was_made_together_is_not_taken_for_what_is_exact(fast: Services, f
     with open_services(exact, queue="other", engine=fast_engine) as others:
         ask(others, SCENES[0]).wait(PATIENCE_S)
         assert others.gallery.count() == 3
+
+
+def test_on_zerogpu_only_pictures_of_one_job_are_made_at_once(
+    tmp_path: Path, fast_engine: EngineHolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    settings = Settings(data_dir=tmp_path / "zero", offline=True, batching="fast")
+    with open_services(settings, engine=fast_engine) as zero:
+        zero.runner.stop(timeout=10)
+        jobs = [ask(zero, SCENES[0], "one"), ask(zero, SCENES[1], "other"), ask(zero, SCENES[2], "one", num_images=2)]
+        zero.runner.start()
+        assert [len(pixels(zero, job)) for job in jobs] == [1, 1, 2]
+        assert [together(zero, job) for job in jobs] == [[""], [""], ["2", "2"]]

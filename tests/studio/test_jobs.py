@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -555,3 +556,29 @@ def test_a_runner_starts_once(runner: JobRunner) -> None:
     runner.start()
     with pytest.raises(RuntimeError):
         runner.start()
+
+
+ASKED_BY: ContextVar[str] = ContextVar("asked_by", default="nobody")
+
+
+@pytest.mark.parametrize(("keeps", "expected"), [(True, ["one", "other"]), (False, ["nobody", "nobody"])])
+def test_a_job_is_done_in_the_context_it_was_asked_for_in(ledger: Ledger, keeps: bool, expected: list[str]) -> None:
+    seen: list[str] = []
+
+    def handler(job: Job) -> dict[str, Any]:
+        seen.append(ASKED_BY.get())
+        return {}
+
+    runner = JobRunner(ledger, keeps_contexts=keeps)
+    runner.register("work", handler)
+    jobs: list[Job] = []
+    for name in ("one", "other"):
+        context = copy_context()
+        context.run(ASKED_BY.set, name)
+        jobs.append(context.run(runner.submit, "work", {}))
+    runner.start()
+    try:
+        assert all(job.wait(LONG) for job in jobs)
+    finally:
+        runner.stop(timeout=LONG)
+    assert seen == expected and all(job.context is None for job in jobs)
