@@ -92,6 +92,7 @@ class Settings(BaseModel):
     consent_notice: str = Field(
         default=CONSENT, description="What a page for others says above Generate; empty: nothing."
     )
+    mcp: bool = Field(default=False, description="Also offer language models what programs may call, over MCP.")
     offline: bool = Field(default=False, description="Never ask the hub, nor a language model, for anything.")
     groq_text_models: str = Field(
         default="openai/gpt-oss-20b,openai/gpt-oss-120b",

@@ -11,6 +11,7 @@ from studio.domain.errors import InvalidRequest
 from studio.domain.hosting import is_zero_gpu
 from studio.services import Services
 from studio.web.gate import Gate
+from studio.web.own.mcp_server import mcp_server
 from studio.web.routes import all_routes
 from tabs import shell
 from tabs.generate import MAX_FOLLOWERS
@@ -23,7 +24,7 @@ def launch(demo: gr.Blocks, services: Services) -> None:
     """Put the page up and say where it is.
 
     Raises:
-        InvalidRequest: the port cannot be had.
+        InvalidRequest: the port cannot be had, or what MCP needs is not installed.
     """
     settings = services.settings
     made = secrets.token_urlsafe(12) if settings.needs_password and not settings.password else ""
@@ -43,13 +44,16 @@ def launch(demo: gr.Blocks, services: Services) -> None:
 
 def _open_page(demo: gr.Blocks, services: Services, password: str) -> tuple[Any, str, str | None]:
     settings = services.settings
+    tools = mcp_server(services) if settings.mcp else None
     return demo.launch(
         server_name=None if settings.operating_mode == "space" else settings.host,
         server_port=settings.port or None,
         share=settings.share,
         prevent_thread_lock=True,
+        mcp_server=False,  # whatever the environment says: see docs/decisions/0018
         app_kwargs={
-            "routes": all_routes(services),
+            "routes": [*all_routes(services), *(tools.routes if tools else [])],
+            "lifespan": tools.lifespan if tools else None,
             "middleware": [
                 Middleware(Gate, settings=settings, password=password),
                 *([Middleware(ZeroGpuCaller, blocks=demo)] if is_zero_gpu() else []),

@@ -8,6 +8,7 @@ import gradio as gr
 
 from studio.services import Services
 from studio.settings import Settings
+from tabs.client_api import build_client_api
 from tabs.distil import build_distil
 from tabs.evaluate import EvaluateTab, build_evaluate
 from tabs.flash import build_flash
@@ -43,6 +44,7 @@ _SYSTEM_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "
 def build(services: Services) -> gr.Blocks:
     """The whole page; nothing runs yet."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
+        build_client_api(demo, services)  # first: who comes later gets another name where two are the same
         gr.HTML(_header(services.settings), elem_id="header", js_on_load=None, apply_default_css=False)
         compared = build_browser_state("evaluation-systems")
         with gr.Tabs(elem_id="tabs") as tabs:

@@ -15,12 +15,10 @@ from engines.base import Engine
 from engines.pocket.album import MOUNTED, mountedness, unmounted
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
-from studio.generation import EngineHolder
 from studio.metadata import read_record
-from studio.services import open_services
-from studio.settings import PROJECT_ROOT, Settings
-from studio.web.routes import all_routes
-from tests.studio.web.conftest import served
+from studio.settings import PROJECT_ROOT
+from tests.tabs.conftest import no_leaked_event_loops  # noqa: F401  (pytest finds it here)
+from tests.tabs.pages import page_up
 
 EXAMPLES = sorted((PROJECT_ROOT / "examples").glob("*.py"))
 CLIENTS = [path for path in EXAMPLES if path.stem.endswith("_client")]
@@ -31,18 +29,18 @@ PATIENCE_S = 300
 Ran = dict[str, tuple[int, str, Path]]
 """Exit code, output and folder of each example, by its name."""
 
-pytestmark = pytest.mark.slow
+# Gradio asks pandas for an option that pandas 3 deprecates.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.future.no_silent_downcasting:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")
 def address(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a studio is up."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("studio"), offline=True)
-    with (
-        open_services(settings, engine=EngineHolder(lambda: engine)) as services,
-        served(all_routes(services)) as url,
-    ):
-        yield url
+    """Where a studio is up, with everything that it serves."""
+    with page_up(engine, tmp_path_factory.mktemp("studio"), mcp=True) as page:
+        yield page.url.rstrip("/")
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +103,24 @@ def test_a_client_of_a1111_draws_and_changes_a_part(runs: Ran) -> None:
     assert output.splitlines()[-1] == "a large blue circle on a white background"
 
 
+def test_gradios_client_draws_and_compares(runs: Ran) -> None:
+    _, output, folder = runs["gradios_client"]
+    records = [read_record(folder / f"seed-{seed}.png", f"seed-{seed}.png") for seed in (7, 8)]
+    assert [record and record.recipe.num_inference_steps for record in records] == [12, 12]
+    assert "pocket-sd15 to begin with" in output and re.search(r"\n4 steps: \d+\.\d\d s a picture", output)
+
+
+def test_a_language_models_program_draws(runs: Ran) -> None:
+    _, output, folder = runs["mcp_client"]
+    made = read_record(folder / "tool.png", "tool.png")
+    assert made and (made.recipe.seed, made.recipe.num_inference_steps) == (7, 12)
+    assert "Tools: generate flash" in output and "Guidance 3.0" in output
+
+
 def test_what_the_readme_says_to_other_programs_works(address: str, tmp_path: Path) -> None:
     section = README.partition("\n## For other programs\n")[2].partition("\n## ")[0]
     blocks = re.findall("```python\n(.*?)```", section, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         program = block.replace("7860", str(urlsplit(address).port))
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=PATIENCE_S)

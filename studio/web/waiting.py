@@ -26,7 +26,7 @@ async def events_of(job: Job, after: int = -1) -> AsyncIterator[Event]:
             yield event
             if isinstance(event, TERMINAL):
                 return
-        asked = await _rest(job, asked)
+        asked = await rest(job, asked)
 
 
 async def wait_for(job: Job, request: Request, *, is_kept: bool = False) -> None:
@@ -42,13 +42,13 @@ async def wait_for(job: Job, request: Request, *, is_kept: bool = False) -> None
             if not is_kept:
                 await run_in_threadpool(job.cancel)
             raise JobCancelled
-        asked = await _rest(job, asked)
+        asked = await rest(job, asked)
     if not job.is_over:
         raise JobCancelled
     job.result(timeout=0)
 
 
-async def _rest(job: Job, asked: float) -> float:
+async def rest(job: Job, asked: float) -> float:
     """Pause until the next look, and ask the ledger where it was last `asked` long ago; gives when it was."""
     await asyncio.sleep(_LOOK_EVERY_S)
     if time.monotonic() - asked <= _ASK_EVERY_S:

@@ -1,12 +1,13 @@
 """`/api/v1/models` and its neighbours: what there is to choose from. No path of the server shows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from pydantic import BaseModel
 
 from studio.domain.adapter import AdapterEntry
-from studio.web.own.answers import Asked, Operation, View
+from studio.services import Services
+from studio.web.own.answers import Operation, View
 
 _ViewT = TypeVar("_ViewT", bound=View)
 
@@ -122,9 +123,10 @@ class StyleList(View):
     styles: list[StyleView]
 
 
-def _models(asked: Asked) -> ModelList:
-    asked.services.own_checkpoints.refresh()
-    catalogue, state = asked.services.catalogue, asked.services.generation.engine_state()
+def models(services: Services) -> ModelList:
+    """Every model that there is now."""
+    services.own_checkpoints.refresh()
+    catalogue, state = services.catalogue, services.generation.engine_state()
     loaded = state.loaded if state else ()
     return ModelList(
         models=[
@@ -140,21 +142,23 @@ def _models(asked: Asked) -> ModelList:
     )
 
 
-def _accelerators(asked: Asked) -> AcceleratorList:
-    asked.services.own_accelerators.refresh()
-    return AcceleratorList(accelerators=_views(AcceleratorView, asked.services.catalogue.accelerators))
+def accelerators(services: Services) -> AcceleratorList:
+    """Every accelerator that there is now."""
+    services.own_accelerators.refresh()
+    return AcceleratorList(accelerators=_views(AcceleratorView, services.catalogue.accelerators))
 
 
-def _adapters(asked: Asked) -> AdapterList:
-    return AdapterList(adapters=[_adapter(entry) for entry in asked.services.adapters.store.entries()])
+def adapters(services: Services) -> AdapterList:
+    """Every adapter that there is now."""
+    return AdapterList(adapters=[_adapter(entry) for entry in services.adapters.store.entries()])
 
 
-def _samplers(asked: Asked) -> SamplerList:
-    return SamplerList(samplers=_views(SamplerView, asked.services.catalogue.schedulers))
+def samplers(services: Services) -> SamplerList:
+    return SamplerList(samplers=_views(SamplerView, services.catalogue.schedulers))
 
 
-def _styles(asked: Asked) -> StyleList:
-    return StyleList(styles=_views(StyleView, asked.services.catalogue.styles))
+def styles(services: Services) -> StyleList:
+    return StyleList(styles=_views(StyleView, services.catalogue.styles))
 
 
 def _views(view: type[_ViewT], rows: Iterable[BaseModel]) -> list[_ViewT]:
@@ -180,13 +184,14 @@ def _adapter(entry: AdapterEntry) -> AdapterView:
     )
 
 
+def _listed(path: str, title: str, answer: type[BaseModel], listed: Callable[[Services], BaseModel]) -> Operation:
+    return Operation(method="GET", path=path, title=title, run=lambda asked: listed(asked.services), answer=answer)
+
+
 CATALOGUE_OPERATIONS = (
-    Operation(method="GET", path="/models", title="The models there are", run=_models, answer=ModelList),
-    Operation(
-        method="GET", path="/accelerators", title="The accelerators there are", run=_accelerators,
-        answer=AcceleratorList,
-    ),
-    Operation(method="GET", path="/adapters", title="The adapters there are", run=_adapters, answer=AdapterList),
-    Operation(method="GET", path="/samplers", title="The samplers there are", run=_samplers, answer=SamplerList),
-    Operation(method="GET", path="/styles", title="The styles there are", run=_styles, answer=StyleList),
-)  # fmt: skip
+    _listed("/models", "The models there are", ModelList, models),
+    _listed("/accelerators", "The accelerators there are", AcceleratorList, accelerators),
+    _listed("/adapters", "The adapters there are", AdapterList, adapters),
+    _listed("/samplers", "The samplers there are", SamplerList, samplers),
+    _listed("/styles", "The styles there are", StyleList, styles),
+)

@@ -47,7 +47,7 @@ def result_view(services: Services, row: JobRow, job: Job) -> ResultView:
     if row.kind == EVALUATION:
         values["evaluation"] = _evaluation(services, row.id)
     elif row.kind in TRAININGS:
-        values["run"] = _run(services, str(row.payload.get("run", "")))
+        values["run"] = run_view(services, str(row.payload.get("run", "")))
     else:
         values["pictures"] = [picture_view(record, services) for record in services.gallery.of_job(row.id)]
     if row.kind == FLASH:
@@ -106,8 +106,8 @@ def _system(score: SystemScore, analysis: Analysis) -> SystemView:
     )
 
 
-def _run(services: Services, run_id: str) -> RunView | None:
-    """None where the run was deleted since."""
+def run_view(services: Services, run_id: str) -> RunView | None:
+    """How a training run stands; None where it was deleted since."""
     try:
         run: Run[Any] = services.run_of(run_id)
     except NotFound:
