@@ -6,6 +6,9 @@ import threading
 from dataclasses import dataclass
 from typing import IO, Any
 
+QUESTIONS = ("state", "plan", "free_bytes", "most_at_once")
+"""Methods of `engines.base.Engine` that are answered at once, whatever else is going on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
