@@ -80,12 +80,13 @@ class Conversation(ABC):
                 messages.put(None)
 
     def _called_back(self, asked: Callback, callbacks: Mapping[str, Callable[..., Any]], messages: _Messages) -> Answer:
-        args = asked.args
-        if asked.name == "on_step":
-            step, total, place = args
-            args = (Step(step=step, total=total, preview=partial(self._preview, messages), place=place),)
         try:
-            return Answer(id=asked.id, value=callbacks[asked.name](*args))
+            if asked.name != "on_step":
+                return Answer(id=asked.id, value=callbacks[asked.name](*asked.args))
+            step, total, place = asked.args
+            preview = partial(self._preview, messages)
+            callbacks["on_step"](Step(step=step, total=total, preview=preview, place=place))
+            return Answer(id=asked.id, value=callbacks["cancelled"]())  # saves the question: the way may be long
         except ProcessGone:
             raise
         except Exception as error:  # raised there, where it ends the work, it comes back from there

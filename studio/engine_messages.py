@@ -35,7 +35,8 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """To a `Call` by its `id`, and with that of its call to a `Callback` or `Look`: a value, or the error instead."""
+    """To a `Call` by its `id`, and with that of its call to a `Callback` or `Look`: a value, or the error instead. The
+    value for `on_step` is whether to stop."""
 
     id: int
     value: Any = None

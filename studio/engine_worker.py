@@ -65,6 +65,7 @@ class Worker:
         self._jobs: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[Answer | Look] = queue.SimpleQueue()
+        self._goes_on = False
 
     def serve(self) -> None:
         """Answer calls for ever."""
@@ -176,8 +177,9 @@ class Worker:
 
     def _callbacks(self, call_id: int) -> dict[str, Callable[..., Any]]:
         """What drawing calls back, and who waits for it on the other side."""
+        self._goes_on = False
         return {
-            "cancelled": partial(self._call_back, call_id, "cancelled"),
+            "cancelled": partial(self._cancelled, call_id),
             "on_step": partial(self._on_step, call_id),
             "on_fetch": partial(self._call_back, call_id, "on_fetch"),
         }
@@ -192,7 +194,14 @@ class Worker:
         self._send(Callback(id=call_id, name="on_step", args=(step.step, step.total, step.place)))
         while isinstance(reply := self._replies.get(), Look):
             self._send(_shown(call_id, step))
-        reply.unwrap()
+        if reply.unwrap():
+            raise JobCancelled
+        self._goes_on = True
+
+    def _cancelled(self, call_id: int) -> bool:
+        """Asked once between two steps: who heard of the last one has said that it goes on, and hears of this one."""
+        goes_on, self._goes_on = self._goes_on, False
+        return not goes_on and self._call_back(call_id, "cancelled")
 
     def _look_for(self, checkpoint_id: str) -> None:
         """The owner may have put a checkpoint into the models folder since this process began."""
