@@ -239,6 +239,24 @@ def test_after_two_deaths_in_a_row_the_job_ends_with_a_sentence_and_the_next_one
 
 
 @needs_ray
+def test_an_actor_that_is_suspended_is_replaced_and_the_picture_is_the_same(
+    both: RayEngines, engine: Engine, recipe: ResolvedRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studio.ray_lives._SILENT_LOOKS", 4)
+    stopped: set[int] = set()
+
+    def suspend(step: Step) -> None:
+        if step.step == 3 and not stopped:
+            stopped.update(busy(both))
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+
+    assert draw(both, recipe, suspend).image.tobytes() == draw(engine, recipe).image.tobytes()
+    until(lambda: len(both.actors) == 2)
+    assert len(stopped) == 1 and not stopped & {actor.pid for actor in both.actors}
+
+
+@needs_ray
 def test_who_has_no_token_does_not_join(both: RayEngines, tmp_path: Path) -> None:
     address = both._ray.get_runtime_context().gcs_address
     processes = [
