@@ -1,15 +1,20 @@
 """Whether a picture is fit to be shown: a seam, and behind it the checker that Stable Diffusion comes with."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 
+from engines.base import Step
 from studio.domain.errors import CorruptModel, GenerationFailed, NotFound
 
 CHECKER, PREPARATION = "safety_checker", "feature_extractor"
 """The folders of a safety checker, as diffusers has them beside its pipelines."""
+_VEILED_PX = 6
+"""Pixels on the longer side that are left of a preview that nobody has checked."""
 
 
 class SafetyChecker(Protocol):
@@ -66,6 +71,12 @@ class SafetyShelf:
         if self._folder is not None and self._checker is None:
             self._checker = StableDiffusionSafety(self._folder)
 
+    def veiled(self, on_step: Callable[[Step], None]) -> Callable[[Step], None]:
+        """`on_step` for pictures that are checked at their end: told of previews that show colours and no shapes."""
+        if not self.is_asked:
+            return on_step
+        return lambda step: on_step(replace(step, preview=lambda: _veil(step.preview())))
+
     def check(self, image: Image.Image) -> None:
         """Raises GenerationFailed for a picture that must not be shown."""
         self.prepare()
@@ -73,6 +84,13 @@ class SafetyShelf:
             raise GenerationFailed(
                 "The safety checker took this picture for one that is not to be shown, so it was not kept."
             )
+
+
+def _veil(image: Image.Image) -> Image.Image:
+    """`image` with nothing to recognise, in its own size."""
+    few = image.convert("RGB")
+    few.thumbnail((_VEILED_PX, _VEILED_PX), Image.Resampling.BOX)
+    return few.resize(image.size, Image.Resampling.BILINEAR)
 
 
 def _loaded(folder: Path) -> tuple[Any, Any]:

@@ -119,7 +119,7 @@ class StableDiffusionEngine:
             raise refusal(checkpoint.title, plan, task)
         self._safety.prepare()
         work = Work([Order(request=request, prompts=prompts)], timesteps, start)
-        attempt = _Attempt(request, adapters, work, cancelled, on_step, on_fetch)
+        attempt = _Attempt(request, adapters, work, cancelled, self._safety.veiled(on_step), on_fetch)
         while True:
             try:
                 return self._checked(self._make(checkpoint, attempt, plan)[0])
@@ -168,7 +168,8 @@ class StableDiffusionEngine:
         if not plan.fits:
             raise refusal(checkpoint.title, plan, task)
         self._safety.prepare()
-        attempt = _Attempt(request, adapters, Work(orders, timesteps), cancelled, on_step, on_fetch)
+        work = Work(orders, timesteps)
+        attempt = _Attempt(request, adapters, work, cancelled, self._safety.veiled(on_step), on_fetch)
         try:
             return [self._checked(picture) for picture in self._make(checkpoint, attempt, plan)]
         except Exception as error:

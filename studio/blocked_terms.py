@@ -19,12 +19,16 @@ class BlockedTerms:
     def __init__(self, terms: tuple[str, ...]) -> None:
         self._terms: tuple[str, ...] = tuple(words for words in map(_words, terms) if words)
 
+    def allow(self, prompt: str) -> bool:
+        """Whether `prompt` has none of them."""
+        if not self._terms:
+            return True
+        texts = [f" {_words(plain_words(prompt))} ", f" {_words(prompt)} "]
+        return not any(f" {term} " in text for text in texts for term in self._terms)
+
     def check(self, *prompts: str) -> None:
         """Raises InvalidRequest, which does not say what the terms are, where one of `prompts` has one."""
-        if not self._terms:
-            return
-        texts = [f" {words} " for prompt in prompts for words in (_words(plain_words(prompt)), _words(prompt))]
-        if any(f" {term} " in text for text in texts for term in self._terms):
+        if not all(map(self.allow, prompts)):
             raise InvalidRequest(
                 "This prompt has a word that the host of this studio does not have drawn, so say it without.",
                 field="prompt",

@@ -12,6 +12,7 @@ from studio.own_accelerators import OwnAccelerators
 from studio.run_service import RunService
 from studio.runs import Run
 from studio.settings import Settings
+from studio.tables import Once
 
 
 class DistillationService(RunService[DistillationPlan]):
@@ -33,22 +34,26 @@ class DistillationService(RunService[DistillationPlan]):
         self._catalogue = catalogue
         self._own_accelerators = own_accelerators
 
-    def submit(self, request: DistillationRequest, visitor: str = "local") -> Run[DistillationPlan]:
-        """Decide what is open, and begin as soon as no other training runs.
+    def submit(
+        self, request: DistillationRequest, visitor: str = "local", *, once_key: str = ""
+    ) -> Run[DistillationPlan]:
+        """Decide what is open, and begin as soon as no other training runs. A request that comes again with the same
+        `once_key` is the run that it was before.
 
         Raises:
-            InvalidRequest: values that do not work, or nothing to learn from.
+            InvalidRequest: values that do not work, nothing to learn from, or a key that stands for something else.
             DatasetError: the folder holds no picture with a caption.
             QueueFull: too much is waiting.
         """
-        return self.begin(resolve_distillation(request, self._catalogue), visitor)
+        once = Once.of(once_key, request)
+        return self._begun(visitor, once) or self.begin(resolve_distillation(request, self._catalogue), visitor, once)
 
-    def begin(self, plan: DistillationPlan, visitor: str = "local") -> Run[DistillationPlan]:
+    def begin(self, plan: DistillationPlan, visitor: str = "local", once: Once | None = None) -> Run[DistillationPlan]:
         """Begin what is decided already; see `submit`."""
         if plan.folder:
             found = read_dataset(Path(plan.folder))
             plan = plan.model_copy(update={"num_pictures": len(found.items)})
-        return self._begin(plan, visitor)
+        return self._begin(plan, visitor, once)
 
     def _offer(self, run: Run[DistillationPlan], path: Path, look: Looked | None) -> str:
         return self._own_accelerators.add(path, run.plan.name).id

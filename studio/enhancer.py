@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines.pocket.captioner import describe
+from studio.blocked_terms import BlockedTerms
 from studio.captions.payload import data_url
 from studio.dataset_scan import Unusable, open_picture
 from studio.domain.catalogue import Catalogue, Checkpoint
@@ -37,6 +38,7 @@ class EnhancerService:
         self._catalogue = catalogue
         self._chat = chat
         self._settings = settings
+        self._blocked = BlockedTerms(settings.blocked)
         self._lent = _Lent()
         self._told: set[tuple[str, str]] = set()
 
@@ -63,9 +65,10 @@ class EnhancerService:
 
         Raises:
             NotFound: there is no such checkpoint.
-            InvalidRequest: a number of suggestions that cannot be.
+            InvalidRequest: a number of suggestions that cannot be, or a word that the host does not have drawn.
         """
         checkpoint = self._checked(checkpoint_id, count)
+        self._blocked.check(prompt)
         apart = taken_apart(prompt)
         model, note = "", ""
         found: tuple[Suggestion, ...] = ()
@@ -79,7 +82,7 @@ class EnhancerService:
         source: Source = "groq" if found else "rules"
         found = found or _by_rule(apart.words, checkpoint, seed, count)
         better = [each.model_copy(update={"prompt": apart.put_back(each.prompt)}) for each in found]
-        suggestions = tuple(each for each in better if each.prompt != prompt)
+        suggestions = tuple(each for each in better if each.prompt != prompt and self._blocked.allow(each.prompt))
         return Enhancement(original=prompt, suggestions=suggestions, source=source, model=model, note=note)
 
     def describe(
@@ -102,8 +105,8 @@ class EnhancerService:
             return Enhancement(original="", suggestions=(seen,), source="rules")
         messages = looks(data_url(picture), checkpoint, count)
         answer = self._asked(self._settings.vision_models, messages, visitor)
-        found = _usable(answer, "", checkpoint, count)
-        return Enhancement(original="", suggestions=found, source="groq", model=answer.model)
+        found = [each for each in _usable(answer, "", checkpoint, count) if self._blocked.allow(each.prompt)]
+        return Enhancement(original="", suggestions=tuple(found), source="groq", model=answer.model)
 
     def _checked(self, checkpoint_id: str | None, count: int) -> Checkpoint:
         if not 1 <= count <= MAX_COUNT:

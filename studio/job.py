@@ -122,8 +122,10 @@ class Job:
 
     def tell(self, row: JobRow) -> None:
         """Emit what the ledger knows of this job and its events do not say yet."""
-        if row.state == "queued" and self._stream.is_empty:
-            self.emit(Queued, ahead=self._ledger.jobs_ahead(self.id))
+        if row.state == "queued" and self._stream.is_waiting:
+            ahead = self._ledger.jobs_ahead(self.id)
+            if ahead != self._stream.ahead:
+                self.emit(Queued, ahead=ahead, wait_s=self._ledger.wait_s(row.queue, ahead))
         for record in self._ledger.images_of_job(self.id):
             self.emit(ImageReady, image_id=record.id, image_index=record.image_index)
         if row.is_over:

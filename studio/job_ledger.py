@@ -152,6 +152,17 @@ class JobLedger(LedgerBase):
         with self._reading() as session:
             return session.scalar(counted) or 0
 
+    def wait_s(self, queue: str, ahead: int) -> float | None:
+        """About how long it takes until `ahead` jobs of `queue` are done, by how long others took and how many are done
+        at the same time, in seconds; None where nobody knows yet."""
+        if not ahead:
+            return 0.0
+        usual = self.usual_job_s(queue)
+        running = select(func.count()).where(JobEntry.queue == queue, JobEntry.state == "running")
+        with self._reading() as session:
+            at_once = session.scalar(running) or 1
+        return None if usual is None else usual * ahead / at_once
+
     def usual_job_s(self, queue: str) -> float | None:
         """How long the last jobs of `queue` took: their median in seconds, None where none was done."""
         done = select(JobEntry.ended_at - JobEntry.started_at).where(

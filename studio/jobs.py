@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import json
 import logging
 import threading
@@ -29,8 +30,12 @@ meet images that it recorded before a restart: their ImageReady events are there
 
 _POLL_S = 1.0
 """How often a worker looks for jobs that another process put in line, in seconds."""
-_KEPT = 200
-"""Jobs whose events stay in memory after their end; older ones are told from the ledger."""
+_KEPT = 2_000
+"""Jobs whose events stay in memory, those that are not over all of them; older ones are told from the ledger, with
+indexes of their own. So many that who comes back to a job after its end, as clients do that lost it, goes on
+where they were."""
+_LOOKED_AT = 64
+"""Of the oldest of these, when one is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +130,6 @@ class JobRunner:
         self._news.tell()
         return job
 
-    def wait_s(self, job: Job) -> float | None:
-        """About how long until `job` begins, by how long others took, in seconds; None where nobody knows yet. As many
-        jobs as there are workers go by at once."""
-        usual = self._ledger.usual_job_s(self._queue)
-        return None if usual is None else usual * (self.jobs_ahead(job) // self._num_workers)
-
     @contextlib.contextmanager
     def taking_along(self, job: Job, is_wanted: Callable[[JobRow], bool], most: int) -> Generator[list[Job]]:
         """Waiting jobs of the kind of `job`, `most` of them, which its handler does with it. Inside, `finish` and
@@ -200,9 +199,11 @@ class JobRunner:
 
     def _keep(self, row: JobRow) -> Job:
         self._jobs[row.id] = self._view(row)
-        over = [job.id for job in self._jobs.values() if job.is_over]
-        for job_id in over[: max(0, len(over) - _KEPT)]:
-            del self._jobs[job_id]
+        spare = len(self._jobs) - _KEPT
+        if spare > 0:
+            oldest = itertools.islice(self._jobs.values(), _LOOKED_AT)  # not all: the line may be long
+            for job_id in [job.id for job in oldest if job.is_over][:spare]:
+                del self._jobs[job_id]
         return self._jobs[row.id]
 
     def _work(self) -> None:

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 START_S = 180.0
 """How long it is waited where no actor is there at all."""
+PRELOAD_S = 30.0
+"""How long it is waited for all of them, to load ahead what will be asked for."""
 _LOOK_S = 0.5
 _SECRETS = ("password", "database_url", "c2pa_certificate", "c2pa_key")
 """Settings that stay in the page's process."""
@@ -93,9 +95,13 @@ class RayEngines(RemoteEngine):
         return self._do("free_bytes", (), {}, here)
 
     def preload(self, checkpoint: Checkpoint) -> None:
-        """See `engines.base.Engine.preload`: one after the other, so that the others can draw meanwhile."""
+        """See `engines.base.Engine.preload`: one after the other, so that the others can draw meanwhile. Such as have no
+        room in the cluster are not waited for."""
+        with self._changed:
+            self._changed.wait_for(lambda: all(actor.now for actor in self._actors), PRELOAD_S)
         for actor in self._actors:
-            self._do("preload", (checkpoint,), {}, [actor])
+            if actor.now:
+                self._do("preload", (checkpoint,), {}, [actor])
 
     def close(self) -> None:
         """End the actors, and leave the cluster if it was joined for them; one of our own ends with that."""

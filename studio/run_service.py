@@ -14,6 +14,7 @@ from studio.jobs import JobRunner
 from studio.ledger import Ledger
 from studio.runs import PlanT, Run, RunRecord, Runs
 from studio.settings import Settings
+from studio.tables import Once
 from studio.training_process import BROKEN, FINISHED, STOPPED, TrainingProcess
 
 logger = logging.getLogger(__name__)
@@ -157,13 +158,21 @@ class RunService(ABC, Generic[PlanT]):
         if job is not None and not job.is_over:
             raise InvalidRequest("This run is in line already.", "Stop it first.", "run")
 
-    def _begin(self, plan: PlanT, visitor: str) -> Run[PlanT]:
+    def _begun(self, visitor: str, once: Once | None) -> Run[PlanT] | None:
+        """What `visitor` began with the key of `once` before."""
+        row = self._ledger.asked_once(visitor, once) if once else None
+        return self.runs.get(str(row.payload["run"])) if row else None
+
+    def _begin(self, plan: PlanT, visitor: str, once: Once | None = None) -> Run[PlanT]:
         run_id = self._ledger.new_id()
         record = RunRecord(id=run_id, visitor=visitor, created_at=time.time())
-        return self._put_in_line(self.runs.add(run_id, plan, record))
+        return self._put_in_line(self.runs.add(run_id, plan, record), once)
 
-    def _put_in_line(self, run: Run[PlanT]) -> Run[PlanT]:
-        job = self._trainer.submit(self.KIND, {"run": run.id}, run.record.visitor)
+    def _put_in_line(self, run: Run[PlanT], once: Once | None = None) -> Run[PlanT]:
+        job = self._trainer.submit(self.KIND, {"run": run.id}, run.record.visitor, once)
+        if job.payload["run"] != run.id:  # the same request came twice at once, and the other was first
+            self.runs.remove(run)
+            return self.runs.get(str(job.payload["run"]))
         record = run.record.model_copy(update={"job_id": job.id})
         self.runs.keep(run, record)
         return self.runs.get(run.id)

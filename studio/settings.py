@@ -123,9 +123,14 @@ class Settings(BaseModel):
         """Who can reach the page: `mode`, or told by where it listens."""
         if self.mode != "auto":
             return self.mode
-        if "SPACE_ID" in os.environ:
+        if self.space_id:
             return "space"
         return "shared" if self.share else "local" if self.host in LOOPBACK else "lan"
+
+    @property
+    def space_id(self) -> str:
+        """The Hugging Face Space that this is, as "owner/name"; "" anywhere else."""
+        return os.environ.get("SPACE_ID", "")
 
     @property
     def is_local(self) -> bool:

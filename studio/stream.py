@@ -6,9 +6,10 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from studio.domain.events import TERMINAL, Event, Fetching, ImageReady, Progress
+from studio.domain.events import TERMINAL, Event, Fetching, ImageReady, Progress, Queued
 
 IDLE_S = 1.0
 """How often a waiting reader looks around (`on_idle`), in seconds."""
@@ -20,7 +21,8 @@ _NEWEST = (Fetching, Progress)
 class EventStream:
     """Events with rising indexes; the terminal one, of which there is at most one, is the last.
 
-    Only the newest progress, of a download or of a picture, is kept, so that a stream stays small however long its job.
+    Only the newest progress, of a download or of a picture, is kept, and the newest place in line, which is told until
+    something else happens, so that a stream stays small however long its job.
     `is_stopped` tells readers that nothing will come for now, `on_idle` is called now and then while they wait.
     """
 
@@ -40,8 +42,17 @@ class EventStream:
         return self._watchers > 0
 
     @property
-    def is_empty(self) -> bool:
-        return not self._events
+    def ahead(self) -> int | None:
+        """The place in line that was told last; None where none was, or the job began since."""
+        with self._changed:
+            last = self._events[-1] if self._events else None
+            return last.ahead if isinstance(last, Queued) else None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing happened yet but waiting."""
+        with self._changed:
+            return all(isinstance(event, Queued) for event in self._events)
 
     @property
     def terminal(self) -> Event | None:
@@ -49,12 +60,16 @@ class EventStream:
             return self._terminal()
 
     def emit(self, event_type: type[EventT], **values: Any) -> EventT:
-        """Add an event, unless the stream has ended or tells of that image already."""
+        """Add an event, unless the stream has ended, tells of that image already, or is past waiting."""
         with self._changed:
             event = event_type(job_id=self._job_id, index=self._next_index, time=time.time(), **values)
-            if self._terminal() is None and not self._has_image(event):
+            if self._terminal() is None and not self._has_image(event) and not self._is_late(event):
                 if isinstance(event, _NEWEST):
                     self._events = [old for old in self._events if not isinstance(old, _NEWEST)]
+                elif isinstance(event, Queued):
+                    self._events = []
+                elif isinstance(event, TERMINAL):
+                    self._events = [_small(old) for old in self._events]
                 self._events.append(event)
                 self._images |= {event.image_id} if isinstance(event, ImageReady) else set()
                 self._next_index += 1
@@ -127,6 +142,14 @@ class EventStream:
     def _has_image(self, event: Event) -> bool:
         return isinstance(event, ImageReady) and event.image_id in self._images
 
+    def _is_late(self, event: Event) -> bool:
+        return isinstance(event, Queued) and any(not isinstance(old, Queued) for old in self._events)
+
     def _terminal(self) -> Event | None:
         last = self._events[-1] if self._events else None
         return last if isinstance(last, TERMINAL) else None
+
+
+def _small(event: Event) -> Event:
+    """Of a job that is over many are kept; nobody looks at the preview any more."""
+    return replace(event, preview=None) if isinstance(event, Progress) else event

@@ -20,6 +20,7 @@ from studio.preflight import PreflightService
 from studio.run_service import RunService
 from studio.runs import Run
 from studio.settings import Settings
+from studio.tables import Once
 
 LEAST_PX = 64
 """Of the shorter side: smaller pictures are left out."""
@@ -72,19 +73,23 @@ class TrainingService(RunService[TrainingPlan]):
         self._preflights = PreflightService(catalogue, settings, engine)
         self._scanned: tuple[tuple[FileStamp, ...], Scan] | None = None
 
-    def submit(self, request: TrainingRequest, visitor: str = "local") -> Run[TrainingPlan]:
-        """Decide what is open, and begin as soon as no other training runs.
+    def submit(self, request: TrainingRequest, visitor: str = "local", *, once_key: str = "") -> Run[TrainingPlan]:
+        """Decide what is open, and begin as soon as no other training runs. A request that comes again with the same
+        `once_key` is the run that it was before.
 
         Raises:
-            InvalidRequest: values that do not work, or no folder.
+            InvalidRequest: values that do not work, no folder, or a key that stands for something else.
             DatasetError: the folder holds no picture with a caption.
             OutOfMemory, StorageFailed: it takes more memory or disk than there is; nothing is begun.
             QueueFull: too much is waiting.
         """
+        once = Once.of(once_key, request)
+        if begun := self._begun(visitor, once):
+            return begun
         preflight = self.preflight(request)
         if preflight.problem is not None:
             raise preflight.problem
-        return self._begin(preflight.plan, visitor)
+        return self._begin(preflight.plan, visitor, once)
 
     def preflight(self, request: TrainingRequest, *, is_patient: bool = True) -> Preflight:
         """What would be trained, and what that takes here; see `submit`. Only who `is_patient` waits for the engine

@@ -63,8 +63,8 @@ def progress(events: Sequence[Event]) -> tuple[str, float | None]:
     """What to say of a comparison that told `events` so far, and how much is done in percent (None: nothing runs)."""
     telling = [event for event in events if not isinstance(event, ImageReady | Started)]
     match telling[-1] if telling else None:
-        case Queued(ahead=ahead):
-            return f"{views.place_in_line(ahead)} …", 0.0
+        case Queued() as event:
+            return f"{views.place_in_line(event)} …", 0.0
         case Drawing():
             return "Getting ready: each way of drawing warms up once …", 0.0
         case Fetching() as event:

@@ -185,7 +185,7 @@ class GenerateTab:
         stage, stop = self.result.stage, {self.ask.stop: gr.Button(interactive=True)}
         match event:
             case Queued():
-                return self.result.clear(views.waiting(event.ahead)) | stop
+                return self.result.clear(views.waiting(event)) | stop
             case Started() | Drawing():
                 return self.result.clear(views.starting()) | stop
             case Fetching():
@@ -196,8 +196,7 @@ class GenerateTab:
                 return self.result.with_strip(recent, None)
             case Finished() | Failed() | Cancelled():
                 return self.on_end(job, event, recent)
-        is_waiting = not any(isinstance(told, Started) for told in job.events(timeout=0))
-        return {stage: views.waiting(self.services.runner.jobs_ahead(job)) if is_waiting else gr.skip()}
+        return {stage: gr.skip()}
 
     def on_end(self, job: Job, event: Event, recent: list[str]) -> Updates:
         """What stays on the stage: the job's last picture, or why there is none."""

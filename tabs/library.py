@@ -178,8 +178,8 @@ class LibraryTab:
         try:
             for event in moments(job, previews=False):
                 match event:
-                    case Queued(ahead=ahead):
-                        yield {**busy, self.verdict: views.verdict(f"{views.place_in_line(ahead)} …", "busy")}
+                    case Queued():
+                        yield {**busy, self.verdict: views.verdict(f"{views.place_in_line(event)} …", "busy")}
                     case Started():
                         yield {**busy, self.verdict: views.verdict("Making it again …", "busy")}
                     case Fetching():

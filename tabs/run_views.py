@@ -42,8 +42,8 @@ def standing(run: Run[Any], events: Sequence[Event]) -> tuple[str, float | None]
             left = "" if eta_s is None else f" · {views.duration(eta_s)} left"
             what = "Getting pictures ready:" if phase == PREPARING else "Step"
             return f"{what} {step} of {total}{left}.{best}", 100 * step / max(1, total)
-        case Queued(ahead=ahead):
-            return f"{views.place_in_line(ahead)} …", 0.0
+        case Queued() as event:
+            return f"{views.place_in_line(event)} …", 0.0
         case None:
             return f"Step {run.step} of {run.plan.num_steps}.{best}", None
         case _:

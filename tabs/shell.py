@@ -1,10 +1,13 @@
 """The frame of the page: theme, style sheet, keys and the tabs."""
 
+import html
+from string import Template
 from typing import Any
 
 import gradio as gr
 
 from studio.services import Services
+from studio.settings import Settings
 from tabs.distil import build_distil
 from tabs.evaluate import EvaluateTab, build_evaluate
 from tabs.flash import build_flash
@@ -40,7 +43,7 @@ _SYSTEM_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "
 def build(services: Services) -> gr.Blocks:
     """The whole page; nothing runs yet."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
-        gr.HTML(asset("header.html"), elem_id="header", js_on_load=None, apply_default_css=False)
+        gr.HTML(_header(services.settings), elem_id="header", js_on_load=None, apply_default_css=False)
         compared = build_browser_state("evaluation-systems")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
@@ -82,6 +85,14 @@ def build(services: Services) -> gr.Blocks:
         system.own.wire(shown, generate.ask.models, generate.ask.form["checkpoint"])
         _wire_between(tabs, generate, library, evaluate)
     return demo
+
+
+def _header(settings: Settings) -> str:
+    """Name and tagline; on a Space also the way to one of one's own, where nobody else waits."""
+    where = ", on your own machine" if settings.is_local else ""
+    address = html.escape(f"https://huggingface.co/spaces/{settings.space_id}?duplicate=true")
+    link = f'<a href="{address}" target="_blank" rel="noopener">Duplicate this Space</a>' if settings.space_id else ""
+    return Template(asset("header.html")).substitute(tagline=f"Pictures from words{where}", link=link)
 
 
 def _wire_between(tabs: gr.Tabs, generate: GenerateTab, library: LibraryTab, evaluate: EvaluateTab) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from studio.domain.catalogue import Accelerator, Catalogue, Checkpoint, SchedulerRow, Style
 from studio.domain.errors import NotFound
-from studio.domain.events import Fetching, Progress
+from studio.domain.events import Fetching, Progress, Queued
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
 from studio.generation import LICENCES
@@ -36,13 +36,17 @@ def idle(example: str | None, hint: str = EMPTY_HINT) -> str:
     return as_json(phase="idle", hint=hint, example=example)
 
 
-def waiting(ahead: int) -> str:
-    place = place_in_line(ahead)
+def waiting(event: Queued) -> str:
+    place = place_in_line(event)
     return as_json(phase="waiting", line=f"{place} …", announce=place)
 
 
-def place_in_line(ahead: int) -> str:
-    return "Next in line" if ahead == 0 else f"Waiting: {ahead} {'job' if ahead == 1 else 'jobs'} before yours"
+def place_in_line(event: Queued) -> str:
+    """ "Waiting: 3 jobs before yours, about 40 s" """
+    if event.ahead == 0:
+        return "Next in line"
+    wait = f", about {duration(event.wait_s)}" if event.wait_s else ""
+    return f"Waiting: {event.ahead} {'job' if event.ahead == 1 else 'jobs'} before yours{wait}"
 
 
 def starting() -> str:

@@ -15,9 +15,10 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Queued(Event):
-    """The job waits behind `ahead` others."""
+    """The job waits behind `ahead` others, about `wait_s` seconds; None where nobody knows yet how long jobs take."""
 
     ahead: int
+    wait_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

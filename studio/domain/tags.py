@@ -78,7 +78,8 @@ def _use(found: re.Match[str]) -> AdapterUse:
         scales = {"lora_scale": positional[0]}
     elif positional:
         scales = {"text_encoder_scale": positional[0], "lora_scale": positional[1]}
-    return AdapterUse(adapter=name[:200], **{**scales, **named})
+    name = name[:200].encode(errors="replace").decode()  # half of a pair of surrogates is no text
+    return AdapterUse(adapter=name, **{**scales, **named})
 
 
 def _scale(text: str, tag: str) -> float:

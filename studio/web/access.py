@@ -59,11 +59,11 @@ def visitor_of(token: Any) -> str:
 def caller_of(request: Request, settings: Settings) -> Caller:
     """Who sends `request`."""
     names = request.headers.get(VISITOR_HEADER, ""), basic_of(request.headers.get("authorization", ""))[0]
-    visitor = visitor_of(next(filter(is_token, (*names, idempotency_key(request))), ""))
+    visitor = visitor_of(next(filter(is_token, names), ""))
     is_named = any(map(is_token, names))
-    if settings.is_local:
+    if settings.is_local:  # everything is the owner's there, whoever sends a key with it
         return Caller(visitor=visitor or LOCAL, owner=None, is_named=is_named)
-    visitor = visitor or visitor_of(new_token())
+    visitor = visitor or visitor_of(idempotency_key(request)) or visitor_of(new_token())
     return Caller(visitor=visitor, owner=visitor, is_named=is_named)
 
 

@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from engines.base import Step
+from engines.pocket.checker import judge
+from engines.pocket.grammar import parse
 from engines.safety import StableDiffusionSafety
 from studio.domain.catalogue import Catalogue
 from studio.domain.errors import CorruptModel, NotFound, StudioError
+from studio.domain.request import GenerationRequest
 from studio.generation import EngineHolder
 from studio.services import load_engine, open_services
 from studio.settings import Settings
@@ -74,6 +79,25 @@ def test_a_flagged_picture_is_not_kept_and_one_that_passes_says_so(tmp_path: Pat
         made = services.generate(CIRCLE, num_inference_steps=2, seed=7)[0]
         assert made.environment["safety"] == "checked"
         assert services.generate(CIRCLE, num_inference_steps=2, seed=7)[0] == made
+
+
+def test_a_preview_of_what_is_not_checked_yet_shows_colours_and_no_shapes(tmp_path: Path, catalogue: Catalogue) -> None:
+    settings = Settings(data_dir=tmp_path / "data", offline=True, safety="on")
+    write_checker(tmp_path / "data" / "safety", FLAGS_NONE)
+    recipe = catalogue.resolve(GenerationRequest(prompt=CIRCLE, seed=7)).single(0)
+    seen: dict[bool, Image.Image] = {}
+    for own in (settings, settings.model_copy(update={"safety": "off"})):
+
+        def keep(step: Step, is_checked: bool = own.safety == "on") -> None:
+            if step.step == step.total:
+                seen[is_checked] = step.preview()
+
+        load_engine(own, catalogue).generate(recipe, (CIRCLE, ""), cancelled=lambda: False, on_step=keep)
+    assert judge(seen[False].resize((128, 128)), parse(CIRCLE)).correct
+    assert not judge(seen[True].resize((128, 128)), parse(CIRCLE)).correct
+    assert seen[True].size == seen[False].size
+    means = [np.asarray(each, dtype=float).mean(axis=(0, 1)) for each in seen.values()]
+    assert np.abs(means[0] - means[1]).max() < 12
 
 
 def test_what_was_drawn_unchecked_does_not_stand_for_what_has_to_be(tmp_path: Path, catalogue: Catalogue) -> None:

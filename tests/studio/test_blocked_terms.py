@@ -59,6 +59,14 @@ def test_every_way_of_drawing_refuses_it(guarded: Services) -> None:
     assert guarded.runner.active("local") == []
 
 
+def test_it_is_not_suggested_either(guarded: Services) -> None:
+    with pytest.raises(InvalidRequest, match="host of this studio"):
+        guarded.enhancer.enhance("a pink heart", by_rule=True)
+    ideas = [guarded.enhancer.enhance("", seed=seed, count=6, by_rule=True).suggestions for seed in range(30)]
+    prompts = [each.prompt for idea in ideas for each in idea]
+    assert len(prompts) > 60 and not any("heart" in prompt or "green square" in prompt for prompt in prompts)
+
+
 def test_what_chance_puts_together_is_not_drawn_either(guarded: Services) -> None:
     job = guarded.generation.submit(GenerationRequest(prompt="a pink {he|he}{art|art}", num_inference_steps=2))
     with pytest.raises(StudioError, match="host of this studio"):

@@ -24,6 +24,7 @@ from studio.provenance import COMPOSITE_MEDIA, TRAINED_ALGORITHMIC_MEDIA
 from studio.services import open_services
 from studio.settings import Settings
 from studio.verification import verify
+from studio.web.openai.pictures import file_of
 from tests.studio.certificates import SIGNER, Certificates, issue
 from tests.studio.records import CATALOGUE, new_image, picture, record
 
@@ -79,7 +80,9 @@ def test_what_was_changed_afterwards_is_not_believed(signer: C2paSigner) -> None
     assert found and found.state == "invalid" and not found.says_model
 
 
-def test_a_gallery_keeps_signed_pictures(settings: Settings, engine: Engine, certificates: Certificates) -> None:
+def test_a_gallery_keeps_signed_pictures(
+    settings: Settings, engine: Engine, certificates: Certificates, tmp_path: Path
+) -> None:
     signing = {"c2pa_certificate": str(certificates.chain), "c2pa_key": str(certificates.key)}
     with open_services(settings.model_copy(update=signing), engine=EngineHolder(lambda: engine)) as services:
         made = services.generate("a red circle on a white background", seed=7, num_inference_steps=4)[0]
@@ -87,6 +90,12 @@ def test_a_gallery_keeps_signed_pictures(settings: Settings, engine: Engine, cer
         found = read_credential(content, "PNG")
         assert found and found.state == "valid"
         assert services.gallery.is_whole(made)
+        for file_format in ("JPEG", "WEBP"):  # as the interfaces hand them out
+            converted = file_of(made, services.gallery, services.catalogue, file_format.lower(), 90)
+            told = read_credential(converted, file_format)
+            assert told and told.state == "valid"
+            (tmp_path / "converted").write_bytes(converted)
+            assert read_settings(tmp_path / "converted", services.catalogue).request.seed == 7
         services.gallery.reconcile()
         assert services.gallery.image(made.id) == made
         job = services.reproduction.submit(made.id)

@@ -190,13 +190,39 @@ def test_nobody_has_more_pictures_made_than_their_share(ledger: Ledger) -> None:
     runner.submit("work", {}, "b")
 
 
-def test_how_long_it_takes_until_a_job_begins(runner: JobRunner, ledger: Ledger) -> None:
-    done = run(runner, lambda job: {"job": job.id})
-    assert runner.wait_s(done) == 0
+def places(job: Job) -> list[tuple[int, float | None]]:
+    return [(event.ahead, event.wait_s) for event in job.present() if isinstance(event, Queued)]
+
+
+def test_a_job_that_waits_tells_its_place_and_how_long_it_takes_until_it_begins(ledger: Ledger) -> None:
+    runner = JobRunner(ledger)
+    first, second = runner.submit("work", {}), runner.submit("work", {})
+    assert places(first) == [(0, 0.0)] and places(second) == [(1, None)]  # nobody knows yet how long they take
+    runner.register("work", lambda job: {})
+    runner.start()
+    second.result(LONG)
     runner.stop(LONG)
-    waiting = [runner.submit("work", {}) for _ in range(3)]
+
     usual = ledger.usual_job_s("studio")
-    assert usual is not None and [runner.wait_s(job) for job in waiting] == [0, usual, 2 * usual]
+    waiting = [runner.submit("work", {}) for _ in range(3)]
+    assert usual is not None
+    assert [places(job) for job in waiting] == [[(0, 0.0)], [(1, usual)], [(2, 2 * usual)]]
+
+
+def test_who_waits_is_told_when_the_line_gets_shorter_and_not_that_it_is_as_long_as_before(ledger: Ledger) -> None:
+    view = JobRunner(ledger)
+    jobs = [view.submit("work", {}) for _ in range(3)]
+    last = jobs[-1]
+    last.refresh()
+    (told,) = last.present()
+    jobs[0].cancel()
+    last.refresh()
+    assert places(last) == [(1, None)]
+    assert kinds(last.present(told.index)) == [Queued]  # whoever follows gets the new place alone
+    last.emit(Started)
+    jobs[1].cancel()
+    last.refresh()
+    assert kinds(last.present()) == [Queued, Started] and places(last) == [(1, None)]
 
 
 def test_the_same_key_is_the_same_job(runner: JobRunner) -> None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,19 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(
     for step, path in finished.checkpoints.items():
         wanted, killed = load_file(path), load_file(again.checkpoints[step])
         assert wanted.keys() == killed.keys() and all(torch.equal(wanted[key], killed[key]) for key in wanted)
+
+
+def test_a_training_that_is_asked_for_again_is_the_same_run(studio: Services) -> None:
+    service, request = studio.training, quick("Asked for twice", num_steps=10, num_prior=0)
+    with ThreadPoolExecutor(4) as threads:
+        runs = list(threads.map(lambda _: service.submit(request, once_key="key"), range(4)))
+    assert len({run.id for run in runs}) == 1
+    assert sum(run.plan.name == "Asked for twice" for run in service.runs.of()) == 1
+    job = service.job_of(service.run_of(runs[0].id))
+    assert job is not None and isinstance(job.wait(timeout=PATIENCE_S), Finished)
+    assert service.submit(request, once_key="key").id == runs[0].id
+    with pytest.raises(InvalidRequest, match="was used for another request"):
+        service.submit(request.model_copy(update={"num_steps": 11}), once_key="key")
 
 
 def test_a_run_that_is_stopped_keeps_its_best_and_goes_on(studio: Services) -> None:

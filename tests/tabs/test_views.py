@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from studio.domain.events import Progress
+from studio.domain.events import Progress, Queued
 from tabs import views
 from tests.studio.records import record
 
@@ -28,9 +28,17 @@ def test_a_preview_travels_inside_the_page() -> None:
     assert json.loads(views.progress(step()))["image"] is None
 
 
-@pytest.mark.parametrize(("ahead", "line"), [(0, "Next in line …"), (1, "Waiting: 1 job before yours …")])
-def test_the_place_in_the_queue(ahead: int, line: str) -> None:
-    assert json.loads(views.waiting(ahead))["line"] == line
+@pytest.mark.parametrize(
+    ("ahead", "wait_s", "line"),
+    [
+        (0, 0.0, "Next in line …"),
+        (1, None, "Waiting: 1 job before yours …"),
+        (3, 42.4, "Waiting: 3 jobs before yours, about 42 s …"),
+    ],
+)
+def test_the_place_in_the_queue(ahead: int, wait_s: float | None, line: str) -> None:
+    event = Queued(job_id="a", index=0, time=0.0, ahead=ahead, wait_s=wait_s)
+    assert json.loads(views.waiting(event))["line"] == line
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.44, "0.4 s"), (12.3, "12 s"), (200, "3 min 20 s")])

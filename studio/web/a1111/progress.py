@@ -44,7 +44,9 @@ def progress_reply(job: Job | None, services: Services, *, has_image: bool) -> d
         is_running = _newest(events, Started) is not None
         if is_running:
             return _told(_BEGUN, 0.0, state, None, None)
-        return _told(0.0, 0.0, state, None, f"Waits; jobs before it: {services.runner.jobs_ahead(job)}.")
+        ahead = services.runner.jobs_ahead(job)
+        wait_s = services.ledger.wait_s(row.queue, ahead) or 0.0
+        return _told(0.0, wait_s, state, None, f"Waits; jobs before it: {ahead}.")
     state |= {"job_no": step.image_index, "sampling_step": step.step, "sampling_steps": step.total}
     done = (step.image_index + step.step / step.total) / step.num_images
     preview = base64.b64encode(step.preview).decode() if has_image and step.preview else None

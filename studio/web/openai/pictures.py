@@ -46,7 +46,8 @@ def file_of(record: ImageRecord, gallery: Gallery, catalogue: Catalogue, output_
     if output_format == "png":
         return png
     with Image.open(io.BytesIO(png)) as image:
-        return encoded(image.convert("RGB"), record, catalogue, output_format, quality)
+        content = encoded(image.convert("RGB"), record, catalogue, output_format, quality)
+    return gallery.signed(content, output_format.upper(), record)
 
 
 def encoded(image: Image.Image, record: ImageRecord, catalogue: Catalogue, output_format: str, quality: int) -> bytes:

@@ -71,7 +71,7 @@ BODIES = (GenerateJob, FlashJob, EvaluateJob, ManifestJob, TrainJob, DistilJob)
 
 def submitted(services: Services, caller: Caller, values: Mapping[str, Any], once_key: str = "") -> str:
     """Put in line what `values`, loose ones by name, ask for; gives the id of the job. `once_key` is the request's
-    `Idempotency-Key`, which counts for all but trainings.
+    `Idempotency-Key`.
 
     Raises:
         InvalidRequest: naming the first value that is wrong, or the key where it was another request's.
@@ -134,12 +134,14 @@ def _read(manifest: str) -> dict[str, Any]:
         ) from None
 
 
-def _train(services: Services, caller: Caller, values: dict[str, Any], _: str) -> str:
-    return services.training.submit(parse_training({"name": "", **values}), caller.visitor).record.job_id
+def _train(services: Services, caller: Caller, values: dict[str, Any], once_key: str) -> str:
+    request = parse_training({"name": "", **values})
+    return services.training.submit(request, caller.visitor, once_key=once_key).record.job_id
 
 
-def _distil(services: Services, caller: Caller, values: dict[str, Any], _: str) -> str:
-    return services.distillation.submit(parse_distillation({"name": "", **values}), caller.visitor).record.job_id
+def _distil(services: Services, caller: Caller, values: dict[str, Any], once_key: str) -> str:
+    request = parse_distillation({"name": "", **values})
+    return services.distillation.submit(request, caller.visitor, once_key=once_key).record.job_id
 
 
 _SUBMIT: Mapping[str, Callable[[Services, Caller, dict[str, Any], str], str]] = {

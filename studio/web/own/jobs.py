@@ -23,7 +23,7 @@ _ViewT = TypeVar("_ViewT", bound=View)
 
 MOST_PICTURES = 100
 _ASK_AGAIN_S = 2
-_ONCE = "The same request with the same key is the job that it was before. It counts for all but trainings."
+_ONCE = "The same request with the same key is the job that it was before."
 
 
 class EventsQuery(Frozen):
@@ -56,7 +56,8 @@ def job_view(services: Services, row: JobRow) -> JobView:
         id=row.id,
         kind=kind_of(row),
         state=row.state,
-        ahead=services.ledger.jobs_ahead(row.id),
+        ahead=(ahead := services.ledger.jobs_ahead(row.id)),
+        wait_s=services.ledger.wait_s(row.queue, ahead),
         progress=None if row.is_over or not isinstance(newest, Progress) else _view(ProgressView, newest),
         download=None if row.is_over or not isinstance(newest, Fetching) else _view(DownloadView, newest),
         num_pictures=len(records),

@@ -63,6 +63,8 @@ class JobView(View):
     state: JobState
     ahead: int
     """How many jobs come before it; 0 once it runs."""
+    wait_s: float | None
+    """About how long until it begins, in seconds, where that is known."""
     progress: ProgressView | None
     download: DownloadView | None
     """While a model's weights are fetched."""

@@ -52,3 +52,7 @@ def test_a_tag_that_means_nothing_is_refused_in_a_sentence(tag: str) -> None:
 
 def test_an_odd_name_is_only_a_name() -> None:
     assert adapters_named("<lora:../../x:1>") == (AdapterUse(adapter="../../x"),)
+
+
+def test_half_a_character_in_a_name_is_no_name_of_an_adapter() -> None:
+    assert adapters_named("<lora:in\ud83d:1>") == (AdapterUse(adapter="in?"),)

@@ -36,8 +36,9 @@ def test_an_idempotency_key_is_a_person_for_want_of_another() -> None:
         idempotency_key(request(idempotency_key="k" * 300))
 
 
-def test_on_a_page_of_ones_own_everybody_is_its_owner() -> None:
-    caller = caller_of(request(), Settings())
+@pytest.mark.parametrize("key", ["", "1f0c7d3e-9a52-4c0e-8f2f-0d3a5b6c7d8e"])
+def test_on_a_page_of_ones_own_everybody_is_its_owner(key: str) -> None:
+    caller = caller_of(request(idempotency_key=key), Settings())
     assert caller.visitor == "local" and caller.owner is None
     caller.check_may_see("somebody", "Not yours.")
 
