@@ -95,8 +95,8 @@ class RayEngines(RemoteEngine):
         return self._do("free_bytes", (), {}, here)
 
     def preload(self, checkpoint: Checkpoint) -> None:
-        """See `engines.base.Engine.preload`: one after the other, so that the others can draw meanwhile. Such as have no
-        room in the cluster are not waited for."""
+        """See `engines.base.Engine.preload`: one after the other, so that the others can draw meanwhile. Such as have
+        no room in the cluster are not waited for."""
         with self._changed:
             self._changed.wait_for(lambda: all(actor.now for actor in self._actors), PRELOAD_S)
         for actor in self._actors:

@@ -37,6 +37,7 @@ ray.init(address=sys.argv[1], log_to_driver=False)
 print("joined", ray.get(ray.put(7)), flush=True)
 """
 
+pytestmark = pytest.mark.slow
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="an extra: pip install -r requirements-ray.txt")
 
 
