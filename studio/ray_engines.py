@@ -61,6 +61,7 @@ class RayEngines(RemoteEngine):
     def __init__(self, settings: Settings) -> None:
         self._is_ours = not is_joined()
         self._ray = join_cluster(settings.ray_address, max(os.cpu_count() or 1, settings.ray_workers))
+        self._is_closed = False
         self._changed = threading.Condition()
         needs = {"max_restarts": -1, "scheduling_strategy": "SPREAD", **_needs(self._ray, settings)}
         actor = self._ray.remote(concurrency_groups=LINES, **needs)(EngineActor)
@@ -105,6 +106,7 @@ class RayEngines(RemoteEngine):
 
     def close(self) -> None:
         """End the actors, and leave the cluster if it was joined for them; one of our own ends with that."""
+        self._is_closed = True
         for actor in self._actors:
             actor.close()
         if self._is_ours:
@@ -151,7 +153,7 @@ class RayEngines(RemoteEngine):
         """The best one, waited for: one that has in memory `what` is wanted, then the one that this thread had last."""
         thread, given_up_at = threading.get_ident(), time.monotonic() + START_S
         with self._changed:
-            while True:
+            while not self._is_closed:
                 there = [(actor, life) for actor in among if (life := actor.now)]
                 free = [(actor, life) for actor, life in there if is_question or not actor.is_busy]
                 if free:
@@ -164,6 +166,7 @@ class RayEngines(RemoteEngine):
                 self._changed.wait(_LOOK_S)
                 if cancelled():
                     raise JobCancelled
+        raise _hopeless("was ended with the studio")
 
     def _news(self) -> None:
         with self._changed:
