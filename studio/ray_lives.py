@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 LINES = {"messages": 1, "tell": 1}
 """Threads of an actor, by what they carry: in each direction messages stay in order."""
 _RETRY_S = 0.2
+_PATIENCE_S = 5.0
+"""How long an actor may take to end; it ends with the studio otherwise."""
 _SILENT_LOOKS = 20
 """So many looks, of a second each, nothing was heard, not even a beat: the process is ended, or its machine is gone."""
 
@@ -119,7 +121,9 @@ class Lives:
         self._closing.set()
         with suppress(self._ray.exceptions.RayError):
             self._ray.kill(self._actor)
-        self._keeper.join()
+            if life := self.now:
+                life.kill()  # Ray asks the process to end, and one that is in the middle of something may not
+        self._keeper.join(_PATIENCE_S)
 
     def _keep(self) -> None:
         while not self._closing.is_set():
