@@ -29,7 +29,7 @@ POLL_S = 0.2
 LET_GO_S = 0.6
 """How long a stopped download may take to end; one that hangs in the network is left to its own time limit."""
 LOCK_TRIES = 25
-"""Times POLL_S: longer than a download that was left to its time limit goes on."""
+"""Times POLL_S without a byte: longer than a download that was left to its time limit goes on."""
 MARGIN_BYTES = 500_000_000
 """What a download leaves free on the disk."""
 
@@ -324,16 +324,27 @@ class _Fetch:
         done = max(sum(self._have.values()), before)  # a file that has to come anew takes nothing back
         self.told = Fetched(done_bytes=done, total_bytes=self._total, file=item.target)
 
+    def _arrived(self) -> int:
+        """How many bytes whoever fetches has put into the part folder."""
+        try:
+            return sum(path.stat().st_size for path in self._part.rglob("*"))
+        except OSError:  # a file was renamed just now
+            return -1
+
     @contextmanager
     def _alone(self) -> Generator[None]:
-        """Keep other threads and processes off the part folder."""
+        """Keep other threads and processes off the part folder; wait for them as long as bytes come to them."""
         self._part.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._part.with_name(f"{self._part.name}.lock"))
-        for _ in range(LOCK_TRIES):
+        tries, arrived = 0, self._arrived()
+        while not lock.is_locked and tries < LOCK_TRIES:
+            if self.hub.watch.stop.is_set():
+                raise JobCancelled
             self.hub.watch.heard()
             with suppress(Timeout):
                 lock.acquire(timeout=POLL_S)
-                break
+            before, arrived = arrived, self._arrived()
+            tries = tries + 1 if arrived == before else 0
         if not lock.is_locked:
             raise DownloadFailed(f"{self.title} is being fetched already.", "Wait until that has ended.")
         try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
+from filelock import FileLock
 from torch import Tensor, nn
 
 from engines.memory import release_memory
@@ -34,8 +35,7 @@ def map_weights(module: nn.Module, path: Path) -> None:
         StorageFailed: the disk is too full for it, or cannot be written to.
     """
     parameters = dict(module.named_parameters())  # buffers are small, and some are not part of the weights
-    if not path.exists():
-        write_weights(parameters, path)
+    _written(parameters, path)
     for name, tensor in _mapped(path):
         parameters[name].data = tensor
 
@@ -80,7 +80,28 @@ def write_weights(tensors: dict[str, Tensor], path: Path) -> None:
             )
         _write(turned, path)
     except OSError as error:
-        raise StorageFailed(f"{path.parent} cannot be written to: {error.strerror}.", "Check the disk.") from error
+        raise _unwritable(path, error) from error
+
+
+def _written(parameters: dict[str, Tensor], path: Path) -> None:
+    """Have the file there: written by one process, where several need it at once."""
+    if path.exists():
+        return
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with lock:
+            if not path.exists():
+                write_weights(parameters, path)
+        os.unlink(lock.lock_file)  # who waits for it finds the file there
+    except FileNotFoundError:
+        pass  # another one has unlinked it
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"{path.parent} cannot be written to: {error.strerror}.", "Check the disk.")
 
 
 def _mapped(path: Path) -> Iterator[tuple[str, Tensor]]:

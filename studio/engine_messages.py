@@ -6,6 +6,9 @@ import threading
 from dataclasses import dataclass
 from typing import IO, Any
 
+QUESTIONS = ("state", "plan", "free_bytes", "most_at_once")
+"""Methods of `engines.base.Engine` that are answered at once, whatever else is going on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
@@ -32,7 +35,8 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """To a `Call` by its `id`, and with that of its call to a `Callback` or `Look`: a value, or the error instead."""
+    """To a `Call` by its `id`, and with that of its call to a `Callback` or `Look`: a value, or the error instead. The
+    value for `on_step` is whether to stop."""
 
     id: int
     value: Any = None

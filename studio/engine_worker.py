@@ -1,7 +1,7 @@
 """The engine in a process of its own, seen from inside: `python -m studio.engine_worker`, started by
-`studio.engine_process`.
+`studio.engine_process`, or an actor of Ray (`studio.ray_actor`).
 
-Jobs run in the main thread, one after the other; questions that must be answered at once have a thread of their own.
+Jobs run in one thread, one after the other; questions that must be answered at once have a thread of their own.
 The process ends when the other end of its standard input does, whichever way that went.
 """
 
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engines.base import ChosenAdapter, EngineState, Order, Picture, Start, Step
 from engines.failures import is_device_lost
@@ -26,23 +26,38 @@ from studio.domain.memory import MemoryPlan
 from studio.domain.portable import portable
 from studio.domain.request import ResolvedRequest
 from studio.domain.scores import JudgeExam, Score
-from studio.engine_messages import Answer, Call, Callback, Look, Stream
+from studio.engine_messages import QUESTIONS, Answer, Call, Callback, Look, Stream
 from studio.services import CATALOGUE_PATH, load_engine
 from studio.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-QUESTIONS = ("state", "plan", "free_bytes", "most_at_once")
 LOST_DEVICE = 70
 """Exit status after an error that leaves the GPU unusable for this process."""
 _OOM_SCORE = "500"
 """Where the system runs out of memory, Linux should end this process rather than the page, or a browser."""
 
 
+class Incoming(Protocol):
+    """Where the parent's messages come from."""
+
+    def receive(self) -> Any:
+        """The next one, waited for; raises where there will be none."""
+        ...
+
+
+class Outgoing(Protocol):
+    """Where messages to the parent go."""
+
+    def send(self, message: object) -> None:
+        """Hand one over; raises OSError or ValueError where nobody takes it any more."""
+        ...
+
+
 class Worker:
     """Serves one parent until it goes away."""
 
-    def __init__(self, settings: Settings, incoming: Stream, outgoing: Stream) -> None:
+    def __init__(self, settings: Settings, incoming: Incoming, outgoing: Outgoing) -> None:
         self._incoming, self._outgoing = incoming, outgoing
         self._catalogue = Catalogue.load(CATALOGUE_PATH)
         self._shipped = frozenset(row.id for row in self._catalogue.rows)
@@ -51,6 +66,7 @@ class Worker:
         self._jobs: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[Answer | Look] = queue.SimpleQueue()
+        self._goes_on = False
 
     def serve(self) -> None:
         """Answer calls for ever."""
@@ -92,7 +108,8 @@ class Worker:
         except (OSError, ValueError):  # the parent is gone; the reader may not have noticed yet
             os._exit(0)
 
-    def state(self, call_id: int) -> EngineState:
+    def state(self, call_id: int = 0) -> EngineState:
+        """How its engine stands."""
         return self._engine.state()
 
     def free_bytes(self, call_id: int) -> int:
@@ -161,8 +178,9 @@ class Worker:
 
     def _callbacks(self, call_id: int) -> dict[str, Callable[..., Any]]:
         """What drawing calls back, and who waits for it on the other side."""
+        self._goes_on = False
         return {
-            "cancelled": partial(self._call_back, call_id, "cancelled"),
+            "cancelled": partial(self._cancelled, call_id),
             "on_step": partial(self._on_step, call_id),
             "on_fetch": partial(self._call_back, call_id, "on_fetch"),
         }
@@ -177,7 +195,14 @@ class Worker:
         self._send(Callback(id=call_id, name="on_step", args=(step.step, step.total, step.place)))
         while isinstance(reply := self._replies.get(), Look):
             self._send(_shown(call_id, step))
-        reply.unwrap()
+        if reply.unwrap():
+            raise JobCancelled
+        self._goes_on = True
+
+    def _cancelled(self, call_id: int) -> bool:
+        """Asked once between two steps: who heard of the last one has said that it goes on, and hears of this one."""
+        goes_on, self._goes_on = self._goes_on, False
+        return not goes_on and self._call_back(call_id, "cancelled")
 
     def _look_for(self, checkpoint_id: str) -> None:
         """The owner may have put a checkpoint into the models folder since this process began."""
@@ -208,7 +233,7 @@ def main() -> None:
     except Exception as error:
         outgoing.send(Answer(id=hello.id, error=portable(error)))
         return
-    outgoing.send(Answer(id=hello.id, value=worker.state(hello.id)))
+    outgoing.send(Answer(id=hello.id, value=worker.state()))
     worker.serve()
 
 

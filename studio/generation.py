@@ -25,9 +25,11 @@ from studio.gallery import Gallery, NewImage
 from studio.job import Job
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
+from studio.remote_engine import RemoteEngine
 from studio.settings import PROJECT_ROOT, Settings
 from studio.step_reporter import StepReporter
 from studio.tables import Once
+from studio.turns import Turns
 from studio.watermark import VERSION, marked
 from studio.wildcards import Wildcards
 
@@ -65,6 +67,12 @@ class EngineHolder:
             if self._engine is None:
                 self._engine = self._load()
             return self._engine
+
+    def close(self) -> None:
+        """End an engine whose work is done elsewhere; one in this process needs no end."""
+        with self._lock:
+            if isinstance(self._engine, RemoteEngine):
+                self._engine.close()
 
     @property
     def is_ready(self) -> bool:
@@ -170,6 +178,7 @@ class GenerationService:
         self._engine = engine
         # On ZeroGPU what is drawn is counted against the quota of the visitor who asked, and so is their own only.
         self._together = Coalescing(runner, additions, self, takes_along=not is_zero_gpu())
+        self._turns = Turns()
         runner.register(KIND, self.run)
 
     def submit(
@@ -222,13 +231,21 @@ class GenerationService:
             self._together.draw(undone, self._engine.get())
         undone.reporter.together = 1
         for index in tuple(undone.left):
-            recipe = self.single(undone.request, index)
+            self._make_one(undone, index)
+            undone.reporter.image_done()
+        return self.summary(undone)
+
+    def _make_one(self, undone: Undone, index: int) -> None:
+        """Make a picture of a job and keep it; where another job of its owner draws the very same one at this moment,
+        it is waited for."""
+        job, recipe = undone.job, self.single(undone.request, index)
+        with self._turns.of(f"{job.visitor} {recipe.model_dump_json()}", job.cancelled) as has_waited:
+            if has_waited and not job.payload.get(_AGAIN, False) and self.reuse(job, recipe, index):
+                return
             picture = self.make(recipe, job.cancelled, undone.reporter, undone.reporter.fetching)
             if job.cancelled():
                 raise JobCancelled
             self.keep(job, recipe, index, picture)
-            undone.reporter.image_done()
-        return self.summary(undone)
 
     def undone(self, job: Job) -> Undone:
         """What of `job` is still to be made: what is not recorded yet, and was not made before."""

@@ -1,4 +1,4 @@
-"""Runs jobs: a line that survives the process, one worker thread, and exactly one ending for every job."""
+"""Runs jobs: a line that survives the process, worker threads, and exactly one ending for every job."""
 
 import contextlib
 import gc
@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator
 from contextvars import copy_context
@@ -17,6 +18,7 @@ from studio.domain.events import Started
 from studio.job import Job
 from studio.ledger import Ledger
 from studio.limits import NO_LIMITS, Limits
+from studio.news import News
 from studio.processes import runner_id
 from studio.tables import JobRow, JobState, Once
 from studio.unexpected import unexpected
@@ -28,7 +30,7 @@ Handler = Callable[[Job], dict[str, Any]]
 meet images that it recorded before a restart: their ImageReady events are there already."""
 
 _POLL_S = 1.0
-"""How often the worker looks for jobs that another process put in line, in seconds."""
+"""How often a worker looks for jobs that another process put in line, in seconds."""
 _KEPT = 2_000
 """Jobs whose events stay in memory, those that are not over all of them; older ones are told from the ledger, with
 indexes of their own. So many that who comes back to a job after its end, as clients do that lost it, goes on
@@ -48,8 +50,8 @@ class _Outcome:
 
 
 class JobRunner:
-    """Takes the jobs of one queue, each visitor's in turn, and runs them one at a time. `max_queued` of them may wait,
-    and one visitor asks for no more than the `limits` say.
+    """Takes the jobs of one queue, each visitor's in turn, and runs as many at a time as it has `workers`. `max_queued`
+    of them may wait, and one visitor asks for no more than the `limits` say.
 
     Without `start` it is a view of the queue: jobs can be submitted, watched and cancelled from any process. Where it
     `keeps_contexts`, a job is done in the context of `contextvars` that it was asked for in, while this process lives.
@@ -62,6 +64,7 @@ class JobRunner:
         max_queued: int = 100,
         limits: Limits = NO_LIMITS,
         *,
+        workers: int = 1,
         keeps_contexts: bool = False,
     ) -> None:
         self._ledger = ledger
@@ -69,18 +72,19 @@ class JobRunner:
         self._max_queued = max_queued
         self._limits = limits
         self._keeps_contexts = keeps_contexts
+        self._num_workers = workers
         self._runner_id = runner_id()
         self._handlers: dict[str, Handler] = {}
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
-        self._news = threading.Event()
+        self._news = News()
         self._stopping = threading.Event()
-        self._worker: threading.Thread | None = None
+        self._workers: list[threading.Thread] = []
 
     @property
     def is_working(self) -> bool:
         """Whether somebody takes jobs here: it was started, and has not ended since."""
-        return self._worker is not None and self._worker.is_alive()
+        return any(worker.is_alive() for worker in self._workers)
 
     def register(self, kind: str, handler: Handler) -> None:
         """Say who does jobs of `kind`."""
@@ -93,17 +97,21 @@ class JobRunner:
         for job_id in self._ledger.requeue_orphans(self._queue):
             logger.info("job %s: waits again after a restart", job_id)
         self._stopping.clear()
-        self._worker = threading.Thread(target=self._work, name=f"jobs-{self._queue}", daemon=True)
-        self._worker.start()
+        names = (f"jobs-{self._queue}-{number}" for number in range(1, self._num_workers + 1))
+        self._workers = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
+        for worker in self._workers:
+            worker.start()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Stop working. A job in the middle goes back to its place in line; its watchers' loops end."""
+        """Stop working, within `timeout` seconds for all workers together. Jobs in the middle go back to their places
+        in line; their watchers' loops end."""
         self._stopping.set()
-        self._news.set()
-        if self._worker is not None:
-            self._worker.join(timeout)
-            if self._worker.is_alive():
-                logger.warning("the worker is still busy after %s s; its job is taken up at the next start", timeout)
+        self._news.tell()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for worker in self._workers:
+            worker.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if worker.is_alive():
+                logger.warning("a worker is still busy after %s s; its job is taken up at the next start", timeout)
         with self._lock:
             for job in self._jobs.values():
                 job.wake()
@@ -118,14 +126,14 @@ class JobRunner:
         """
         if once and (earlier := self._ledger.asked_once(visitor, once)):
             return self.job(earlier.id)
-        with self._lock:  # the worker must not meet the job before its Queued event
+        with self._lock:  # no worker may meet the job before its Queued event
             self._check_room(visitor)
             row = self._ledger.add_job(kind, payload, visitor, self._queue, once=once)
             job = self._jobs.get(row.id) or self._keep(row)
             job.context = copy_context() if self._keeps_contexts else None
             job.tell(row)
         logger.info("job %s: %s waits", job.id, kind)
-        self._news.set()
+        self._news.tell()
         return job
 
     @contextlib.contextmanager
@@ -206,17 +214,17 @@ class JobRunner:
 
     def _work(self) -> None:
         while True:
-            self._news.clear()
+            news = self._news.number
             if self._stopping.is_set():
                 return
             try:
                 row = self._ledger.claim(self._queue, self._runner_id)
                 if row is None:
-                    self._news.wait(_POLL_S)
+                    self._news.wait(news, _POLL_S)
                 else:
                     self._run(row)
             except Exception:  # the ledger failed: a disk that is full now may have room later
-                logger.exception("the worker of %s goes on after an error", self._queue)
+                logger.exception("a worker of %s goes on after an error", self._queue)
                 self._stopping.wait(_POLL_S)
 
     def _run(self, row: JobRow) -> None:
@@ -244,7 +252,7 @@ class JobRunner:
             return _Outcome(state="done", summary=json.loads(json.dumps(summary)))
         except JobCancelled:
             return _Outcome(state="queued" if self._is_interrupted(job) else "cancelled")
-        except BaseException as error:  # a handler may do anything; the worker must outlive it
+        except BaseException as error:  # a handler may do anything; its worker must outlive it
             outcome = _failure(job.id, error)
             _let_go(error)
             return outcome

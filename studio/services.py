@@ -1,5 +1,6 @@
 """All services, put together once; the page, the command line and the Python library share this."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from studio.offered_judges import OfferedJudges
 from studio.own_accelerators import OwnAccelerators
 from studio.planning import PlanningService
 from studio.probe import ProbeService
+from studio.ray_cluster import check_ray
 from studio.reproduction import ReproductionService
 from studio.run_grid import RunGridService
 from studio.runs import Run
@@ -81,6 +83,8 @@ class Services:
     judge_exams: JudgeExams
     probes: ProbeService
     enhancer: EnhancerService
+    end_engine: Callable[[], None]
+    """Lets go of what computes, where that is elsewhere; does nothing to an engine that is shared."""
 
     @property
     def sources(self) -> Sources:
@@ -88,9 +92,10 @@ class Services:
         return self.generation.sources
 
     def close(self) -> None:
-        """Stop the worker; a job in the middle goes on at the next start."""
+        """Stop the workers; a job in the middle goes on at the next start."""
         self.trainer.stop(timeout=90)
         self.runner.stop(timeout=30)
+        self.end_engine()
         self.ledger.close()
 
     def __enter__(self) -> "Services":
@@ -140,29 +145,28 @@ def open_services(
     *,
     is_page: bool = False,
 ) -> Services:
-    """Build every service and start the worker of `queue`; no model is loaded yet. `engine` may be shared by several.
+    """Build every service and start the workers of `queue`; no model is loaded yet. `engine` may be shared by several.
     Behind a page, which is to stay whatever happens, it gets a process of its own unless the settings say otherwise.
 
     Raises:
+        NotFound: the settings want actors of Ray, which is not installed.
         StorageFailed: the data folder or the ledger cannot be used.
     """
     settings = settings or Settings.from_environment()
     catalogue = Catalogue.load(CATALOGUE_PATH)
+    holder = engine or _holder(settings, catalogue, is_page)
     own_checkpoints, own_accelerators = _own(settings, catalogue)
     ledger = Ledger(settings.ledger_url)
-    gallery = Gallery(settings.images_dir, ledger, catalogue, _signer(settings))
-    gallery.reconcile()
+    gallery = _gallery(settings, ledger, catalogue)
     runner = _runner(settings, ledger, queue)
-    holder = engine or EngineHolder(partial(_engine, settings, catalogue, is_page))
-    store = AdapterStore(settings.adapters_dir)
-    adapters = AdapterService(store, settings.models_dir, settings.runs_dir)
+    adapters = AdapterService(AdapterStore(settings.adapters_dir), settings.models_dir, settings.runs_dir)
     accelerators = AcceleratorService(catalogue, settings.accelerators_dir, offline=settings.offline)
     additions = _additions(settings, catalogue, adapters, accelerators, ledger)
     generation = _generation(settings, catalogue, ledger, runner, gallery, holder, additions)
     scoring = ScoringService(OfferedJudges(settings.judges_dir, offline=settings.offline), ledger, gallery, holder)
     trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
     distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
-    training = TrainingService(catalogue, trainer, ledger, settings, store, holder, drawing_queue=queue)
+    training = TrainingService(catalogue, trainer, ledger, settings, adapters.store, holder, drawing_queue=queue)
     evaluations = EvaluationService(catalogue, runner, gallery, generation, scoring, settings)
     services = Services(
         settings=settings,
@@ -189,15 +193,26 @@ def open_services(
         judge_exams=JudgeExams(settings.judges_dir, scoring, holder),
         probes=ProbeService(catalogue, runner, gallery, generation, scoring, settings.probes_dir),
         enhancer=EnhancerService(catalogue, GroqChat(settings), settings),
+        end_engine=_unended if engine else holder.close,
     )
     runner.start()
     trainer.start()
     return services
 
 
+def _unended() -> None:
+    """Another one's engine goes on."""
+
+
 def _runner(settings: Settings, ledger: Ledger, queue: str) -> JobRunner:
-    # ZeroGPU tells by the request of Gradio whose quota counts, and finds that in the context.
-    return JobRunner(ledger, queue, settings.max_queued, _limits(settings), keeps_contexts=is_zero_gpu())
+    return JobRunner(
+        ledger,
+        queue,
+        settings.max_queued,
+        _limits(settings),
+        workers=max(1, settings.ray_workers),
+        keeps_contexts=is_zero_gpu(),  # it tells by the request of Gradio whose quota counts, and finds that there
+    )
 
 
 def _limits(settings: Settings) -> Limits:
@@ -209,6 +224,12 @@ def _limits(settings: Settings) -> Limits:
         jobs_per_minute=settings.max_jobs_per_minute_each,
         pictures_per_day=settings.max_pictures_per_day_each,
     )
+
+
+def _gallery(settings: Settings, ledger: Ledger, catalogue: Catalogue) -> Gallery:
+    gallery = Gallery(settings.images_dir, ledger, catalogue, _signer(settings))
+    gallery.reconcile()
+    return gallery
 
 
 def _signer(settings: Settings) -> C2paSigner | None:
@@ -254,9 +275,20 @@ def _generation(
     return GenerationService(catalogue, runner, gallery, engine, additions, earlier, wildcards, settings)
 
 
+def _holder(settings: Settings, catalogue: Catalogue, is_page: bool) -> EngineHolder:
+    """What loads the engine that the settings want. Raises NotFound for what is not installed."""
+    if settings.ray_workers:
+        check_ray()
+    return EngineHolder(partial(_engine, settings, catalogue, is_page))
+
+
 def _engine(settings: Settings, catalogue: Catalogue, is_page: bool) -> Engine:
     if is_zero_gpu():  # the fork that gets the GPU has what this process has
         return ZeroGpuEngine(load_engine(settings, catalogue), catalogue)
+    if settings.ray_workers:
+        from studio.ray_engines import RayEngines  # imported here: its actors load what this module does
+
+        return RayEngines(settings)
     if settings.engine_process == "own" or (settings.engine_process == "auto" and is_page):
         return EngineProcess(settings)
     return load_engine(settings, catalogue)

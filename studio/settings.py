@@ -53,6 +53,12 @@ class Settings(BaseModel):
         default="auto",
         description="own: the engine works in a process that can fail alone; auto: behind the page, not elsewhere.",
     )
+    ray_workers: int = Field(
+        default=0, ge=0, le=256, description="Engines on actors of Ray, so many, that draw at the same time; 0: none."
+    )
+    ray_address: str = Field(
+        default="", description="Cluster of Ray that they are on, host:port; empty: one of their own on this machine."
+    )
     batching: Literal["auto", "exact", "fast"] = Field(
         default="auto",
         description="fast: pictures that differ in words and seeds alone are made at once; exact: each by itself.",

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
 from studio.captions.fleet import MAX_RESTARTS, UNFINISHED
 from studio.domain.captions import CaptioningStopped
+from studio.domain.errors import NotFound
 from studio.processes import child_environment
+from studio.ray_cluster import join_cluster
 
 _LOOK_S = 0.5
 _SAID = 400
@@ -52,15 +53,9 @@ def run_ray(commands: Sequence[Sequence[str]], on_look: Callable[[], None] = lam
 
 def _started(num_parts: int) -> Any:
     try:
-        ray: Any = import_module("ray")
-        import_module("ray.data")
-    except ImportError:
-        raise CaptioningStopped(
-            "Ray is not installed here.", "Run pip install -r requirements-ray.txt, or leave --engine out."
-        ) from None
-    address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {} if address else {"num_cpus": max(num_parts, 2), "include_dashboard": False}
-    ray.init(address=address, log_to_driver=False, ignore_reinit_error=True, **local)
+        ray = join_cluster(os.environ.get("RAY_ADDRESS", ""), max(num_parts, 2), "data")
+    except NotFound as error:
+        raise CaptioningStopped(error.message, error.hint) from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     return ray

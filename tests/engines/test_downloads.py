@@ -481,6 +481,30 @@ def test_two_downloads_of_one_checkpoint_do_not_mix(
     assert hub.large_bytes == 1_500_000
 
 
+def test_who_comes_second_waits_as_long_as_bytes_come_to_the_first(
+    hub: FakeHub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "LOCK_TRIES", 3)
+    part = folder.with_name("sd15.part")
+    part.mkdir(parents=True)
+    second = threading.Thread(target=get, args=(hub, folder))
+    with FileLock(folder.with_name("sd15.part.lock")), (part / "first.incomplete").open("ab", buffering=0) as file:
+        second.start()
+        for _ in range(40):  # 2 s, of which 3 tries are 0.6
+            file.write(b"more")
+            time.sleep(0.05)
+        assert second.is_alive() and hub.large_bytes == 0
+    second.join(60)
+    assert contents(folder)[UNET] == repository()[UNET]
+
+
+def test_who_waits_for_another_one_can_be_stopped(hub: FakeHub, folder: Path) -> None:
+    folder.parent.mkdir()
+    with FileLock(folder.with_name("sd15.part.lock")), pytest.raises(JobCancelled):
+        get(hub, folder, cancelled=lambda: True)
+    assert hub.large_bytes == 0
+
+
 def snapshot(tmp_path: Path, files: dict[str, bytes], revision: str = "main") -> Path:
     """What the hub's library leaves in its cache after a download of `files`."""
     entry = tmp_path / "hub" / "models--owner--model"

@@ -1,16 +1,21 @@
-"""The command line in this process, over the shared engine; a catalogue with an accelerator for the pocket model."""
+"""The command line in this process, over the shared engine; a catalogue with an accelerator for the pocket model; an
+empty ledger in either kind of database."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from engines.base import Engine
 from studio import services as services_module
 from studio.cli.main import main
 from studio.generation import EngineHolder
+from studio.ledger import Ledger
 from studio.services import CATALOGUE_PATH, Services, open_services
 from studio.settings import Settings
+from tests import postgres
 from tests.studio.adapter_files import adapter_file
 
 ROW = """
@@ -67,3 +72,38 @@ def swift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def opened(settings: Settings, engine: Engine, swift: Path) -> Iterator[Services]:
     with open_services(settings, engine=EngineHolder(lambda: engine)) as services:
         yield services
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'data' / 'studio.db'}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a PostgreSQL server, with a place for the name of a database."""
+    bin_dir = postgres.programs()
+    if bin_dir is None:
+        pytest.skip("PostgreSQL or its driver is not installed")
+    with postgres.running(bin_dir) as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
+    """An empty database of either kind: a ledger promises the same in both."""
+    if request.param == "sqlite":
+        return sqlite_url
+    address, name = request.getfixturevalue("server"), f"ledger_{secrets.token_hex(4)}"
+    engine = create_engine(address.format("postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return address.format(name)
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    opened = Ledger(url)
+    yield opened
+    opened.close()

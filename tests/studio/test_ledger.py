@@ -1,10 +1,8 @@
 import json
-import secrets
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event
+from sqlalchemy import event
 
 from studio.database import _BATCH
 from studio.domain.errors import InvalidRequest, NotFound, StorageFailed
@@ -23,7 +21,6 @@ from studio.ledger import Ledger
 from studio.processes import runner_id
 from studio.settings import PROJECT_ROOT
 from studio.tables import Once
-from tests import postgres
 from tests.studio.records import recipe, record
 
 CLAIM_AND_DIE = """
@@ -58,41 +55,6 @@ INSERT INTO jobs VALUES
     (1, 'j', 'generate', '{"seed": 7}', 'me', 'studio', 'queued', '', 0, 0, '', '', NULL, 1.5, NULL);
 """
 """The database as the first version made it, with a job that waits."""
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'data' / 'studio.db'}"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of a PostgreSQL server, with a place for the name of a database."""
-    bin_dir = postgres.programs()
-    if bin_dir is None:
-        pytest.skip("PostgreSQL or its driver is not installed")
-    with postgres.running(bin_dir) as address:
-        yield address
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
-    """An empty database of either kind: a ledger promises the same in both."""
-    if request.param == "sqlite":
-        return sqlite_url
-    address, name = request.getfixturevalue("server"), f"ledger_{secrets.token_hex(4)}"
-    engine = create_engine(address.format("postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    engine.dispose()
-    return address.format(name)
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    opened = Ledger(url)
-    yield opened
-    opened.close()
 
 
 def add(ledger: Ledger, queue: str = "studio", visitor: str = "local") -> str:
