@@ -13,6 +13,7 @@ from studio.web.gate import Gate
 from studio.web.routes import all_routes
 from tabs import shell
 from tabs.generate import MAX_FOLLOWERS
+from tabs.sessions import MOST_SESSIONS
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def _open_page(demo: gr.Blocks, services: Services, password: str) -> tuple[Any,
         },
         max_threads=2 * MAX_FOLLOWERS,
         max_file_size="50mb",
+        state_session_capacity=MOST_SESSIONS,
         show_error=False,
         ssr_mode=False,
         run_history=False,
