@@ -22,6 +22,7 @@ from studio.domain.request import parse_request
 from studio.engine_process import EngineProcess
 from studio.enhancer import EnhancerService
 from studio.evaluation import EvaluationService
+from studio.files import make_folder
 from studio.flash import FlashService
 from studio.gallery import Gallery
 from studio.generation import EarlierPictures, EngineHolder, GenerationService, job_images
@@ -144,6 +145,7 @@ def open_services(
         StorageFailed: the data folder or the ledger cannot be used.
     """
     settings = settings or Settings.from_environment()
+    make_folder(settings.data_dir)
     catalogue = Catalogue.load(CATALOGUE_PATH)
     own_checkpoints, own_accelerators = _own(settings, catalogue)
     ledger = Ledger(settings.ledger_url)
