@@ -145,7 +145,6 @@ def open_services(
         StorageFailed: the data folder or the ledger cannot be used.
     """
     settings = settings or Settings.from_environment()
-    make_folder(settings.data_dir)
     catalogue = Catalogue.load(CATALOGUE_PATH)
     own_checkpoints, own_accelerators = _own(settings, catalogue)
     ledger = Ledger(settings.ledger_url)
@@ -214,6 +213,7 @@ def _signer(settings: Settings) -> C2paSigner | None:
 
 def _own(settings: Settings, catalogue: Catalogue) -> tuple[OwnCheckpoints, OwnAccelerators]:
     """What a person has put into the data folder, in the catalogue from here on."""
+    make_folder(settings.data_dir)  # first of all, so that what is wrong with it is said in a sentence
     checkpoints = OwnCheckpoints(settings.models_dir, catalogue)
     accelerators = OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue)
     checkpoints.refresh()

@@ -1,10 +1,8 @@
 """S3 and S9: whatever a name or an address says, nothing outside is read and nobody is asked for anything."""
 
-import gc
 import http.client
 import json
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from studio.web.access import new_token
 from tabs import shell
 from tabs.launch import launch
 from tests.reliability.conftest import Score
-from tests.tabs.conftest import free_port
+from tests.tabs.conftest import free_port, no_leaked_event_loops  # noqa: F401  (a fixture)
 from tests.tabs.test_authorisation import _answer
 from tests.tabs.test_authorisation_routes import routes_of, things
 
@@ -131,9 +129,6 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
             yield Studio(page, data, outside, token, known)
         finally:
             page.close()
-            with warnings.catch_warnings():  # Gradio leaves the loop of its server to the collector
-                warnings.simplefilter("ignore", ResourceWarning)
-                gc.collect()
 
 
 def walked(page: gr.Blocks) -> list[tuple[str, str]]:
