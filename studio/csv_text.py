@@ -16,5 +16,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+_STARTS = tuple("=+-@\t\n＝＋－＠")
+"""Some spreadsheets look past white space, and some take full-width signs for the others."""
+
+
 def _guarded(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # a bare one is not quoted, and begins a row elsewhere
+    return f"'{text}" if text.lstrip(" ").startswith(_STARTS) else text

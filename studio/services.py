@@ -25,6 +25,7 @@ from studio.domain.request import parse_request
 from studio.engine_process import EngineProcess
 from studio.enhancer import EnhancerService
 from studio.evaluation import EvaluationService
+from studio.files import make_folder
 from studio.flash import FlashService
 from studio.gallery import Gallery
 from studio.generation import EarlierPictures, EngineHolder, GenerationService, job_images
@@ -241,6 +242,7 @@ def _signer(settings: Settings) -> C2paSigner | None:
 
 def _own(settings: Settings, catalogue: Catalogue) -> tuple[OwnCheckpoints, OwnAccelerators]:
     """What a person has put into the data folder, in the catalogue from here on."""
+    make_folder(settings.data_dir)  # first of all, so that what is wrong with it is said in a sentence
     checkpoints = OwnCheckpoints(settings.models_dir, catalogue)
     accelerators = OwnAccelerators(AdapterStore(settings.accelerators_dir), catalogue)
     checkpoints.refresh()

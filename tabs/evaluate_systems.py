@@ -205,7 +205,8 @@ def newest_adapter(services: Services) -> str | None:
     """The adapter that came last of those that fit the default model; None without one."""
     checkpoint = services.catalogue.checkpoint(services.catalogue.default_checkpoint)
     store = services.adapters.store
-    fitting = [entry.id for entry in store.entries() if services.adapters.verdict(entry.id, checkpoint).is_ok]
+    whole = [entry.id for entry in store.entries() if entry.adapter]
+    fitting = [adapter_id for adapter_id in whole if services.adapters.verdict(adapter_id, checkpoint).is_ok]
     return max(fitting, key=lambda adapter_id: store.path(adapter_id).stat().st_mtime, default=None)
 
 

@@ -15,6 +15,7 @@ from studio.web.own.mcp_server import mcp_server
 from studio.web.routes import all_routes
 from tabs import shell
 from tabs.generate import MAX_FOLLOWERS
+from tabs.sessions import MOST_SESSIONS
 from tabs.zero_gpu_caller import ZeroGpuCaller
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def _open_page(demo: gr.Blocks, services: Services, password: str) -> tuple[Any,
         },
         max_threads=2 * MAX_FOLLOWERS,
         max_file_size="50mb",
+        state_session_capacity=MOST_SESSIONS,
         show_error=False,
         ssr_mode=False,
         run_history=False,

@@ -16,6 +16,7 @@ from tabs.generate import GenerateTab, build_generate
 from tabs.handlers import QUIET, guarded
 from tabs.library import LibraryTab, build_library
 from tabs.send_to import Sending
+from tabs.sessions import ClosedPages
 from tabs.system import build_system
 from tabs.train import TrainTab, build_train
 from tabs.visitor import build_browser_state
@@ -86,6 +87,7 @@ def build(services: Services) -> gr.Blocks:
         system_tab.select(**shown)
         system.own.wire(shown, generate.ask.models, generate.ask.form["checkpoint"])
         _wire_between(tabs, generate, library, evaluate)
+        demo.unload(ClosedPages(demo).on_close)
     return demo
 
 

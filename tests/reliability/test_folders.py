@@ -1,0 +1,166 @@
+"""P6: a folder for pictures that is gone, is another's or is none, and names of every kind."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+
+from engines.base import Engine
+from studio.domain.errors import StorageFailed, StudioError
+from studio.domain.events import Failed
+from studio.generation import EngineHolder
+from studio.job import Job
+from studio.services import Services, open_services
+from studio.settings import Settings
+from tests.reliability.conftest import Score
+from tests.studio.records import new_image, picture
+
+LONGEST_S = 1.0
+PROMPT = "a red circle"
+NOBODY = 65534
+
+
+@contextmanager
+def replaced_by_a_file(folder: Path) -> Iterator[None]:
+    kept = folder.with_name("kept")
+    folder.rename(kept)
+    folder.write_text("no folder")
+    yield
+    folder.unlink()
+    kept.rename(folder)
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """A disk that may not be written; modes do not bind root."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("nothing may be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+BROKEN = (replaced_by_a_file, read_only)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_job_whose_folder_is_gone_ends_with_a_sentence_and_is_drawn_when_it_is_back(
+    services: Services, broken: Callable[[Path], Iterator[None]], score: Score
+) -> None:
+    before = services.generate(PROMPT, seed=1, num_inference_steps=1)[0]
+    with broken(services.settings.images_dir):  # type: ignore[attr-defined]
+        failed, seconds = ended(services, seed=2)
+        assert isinstance(failed, Failed) and seconds < LONGEST_S, (failed, seconds)
+        assert failed.hint and str(services.settings.data_dir) not in failed.message + failed.hint
+        job_id = failed.job_id
+    recipe = services.runner.row(job_id).payload
+    assert recipe["prompt"] == PROMPT and recipe["seed"] == 2, "what it takes to ask again is kept"
+    after = services.generate(PROMPT, seed=2, num_inference_steps=1)[0]
+    assert services.gallery.is_whole(before) and services.gallery.is_whole(after)
+    assert services.gallery.count() == 2
+    score(faults=1, survived=1)
+
+
+def ended(services: Services, seed: int) -> tuple[object, float]:
+    """How a job ended, and how long after its last step that was told: drawing takes what it takes."""
+    from studio.domain.request import GenerationRequest
+
+    job: Job = services.generation.submit(GenerationRequest(prompt=PROMPT, seed=seed, num_inference_steps=1))
+    last_step = time.monotonic()
+    event: object = None
+    for event in job.events(timeout=60):
+        if type(event).__name__ == "Progress":
+            last_step = time.monotonic()
+    return event, time.monotonic() - last_step
+
+
+def test_a_deleted_folder_is_made_anew(services: Services, score: Score) -> None:
+    services.generate(PROMPT, seed=1, num_inference_steps=1)
+    shutil.rmtree(services.settings.images_dir)
+    made = services.generate(PROMPT, seed=2, num_inference_steps=1)[0]
+    assert services.gallery.is_whole(made)
+    services.gallery.reconcile()
+    assert services.gallery.find() == [made]
+    score(faults=1, survived=1)
+
+
+def save_as_nobody(folder: Path, said: Connection) -> None:
+    """Save a picture in a folder that belongs to somebody else, and again when one may."""
+    from studio.gallery import Gallery
+    from studio.ledger import Ledger
+    from tests.studio.records import CATALOGUE
+
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    ledger = Ledger(f"sqlite:///{folder / 'own' / 'studio.db'}")
+    gallery, began = Gallery(folder / "images", ledger, CATALOGUE), time.monotonic()
+    try:
+        gallery.save(picture(1), new_image("one"))
+        told = ""
+    except StorageFailed as error:
+        told = str(error)
+    said.send((told, time.monotonic() - began))
+    said.recv()
+    gallery.save(picture(2), new_image("two"))
+    said.send([made.job_id for made in gallery.find()])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
+@pytest.mark.parametrize("mode", [0o755, 0o555, 0o700])
+def test_a_folder_of_somebody_else_is_said_and_used_once_one_may(
+    forks: ForkServerContext, score: Score, mode: int
+) -> None:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for part, rights in (("own", 0o777), ("images", mode)):
+            (folder / part).mkdir()
+            (folder / part).chmod(rights)
+        receiver, sender = forks.Pipe()
+        child = forks.Process(target=save_as_nobody, args=(folder, sender))
+        child.start()
+        assert receiver.poll(60)
+        told, seconds = receiver.recv()
+        assert "cannot be written" in told and "permission" in told and name not in told and seconds < LONGEST_S
+        (folder / "images").chmod(0o777)
+        receiver.send("go on")
+        assert receiver.poll(60) and receiver.recv() == ["two"]
+        child.join(30)
+        assert child.exitcode == 0
+    score(faults=1, survived=1)
+
+
+NAMES = ("with spaces", "Bilder für Ä ö ü ß", "青い丸", "🟥 emoji", "-rf", "a%20b", "a?b#c", "'one' \"two\"",
+         "n\u0303", "x" * 255, "é" * 127)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folders_of_any_name_are_drawn_into(tmp_path: Path, engine: Engine, score: Score, name: str) -> None:
+    settings = Settings(data_dir=tmp_path / name, offline=True)
+    with open_services(settings, engine=EngineHolder(lambda: engine)) as services:
+        made = services.generate(PROMPT, seed=1, num_inference_steps=1)[0]
+        assert services.gallery.is_whole(made) and services.gallery.find() == [made]
+    with open_services(settings, engine=EngineHolder(lambda: engine)) as services:
+        assert services.gallery.find() == [made]
+    score(inputs=1)
+
+
+def test_a_name_that_is_too_long_is_said_at_once(tmp_path: Path, score: Score) -> None:
+    began = time.monotonic()
+    with pytest.raises(StudioError) as refused:
+        open_services(Settings(data_dir=tmp_path / ("x" * 256), offline=True))
+    assert time.monotonic() - began < LONGEST_S and refused.value.hint
+    score(faults=1, survived=1)
