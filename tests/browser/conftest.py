@@ -4,12 +4,8 @@
 """
 
 import os
-import re
 import shutil
-import signal
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from studio.settings import PROJECT_ROOT
+from tests.running_app import running_app
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -25,7 +21,6 @@ CHROMIUM = os.environ.get("CHROMIUM", shutil.which("chromium") or "/usr/bin/chro
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb"]
 PATIENCE_MS = 60_000
 """For machines that are busy with something else; an idle one needs a fraction."""
-START_S = 180
 
 HERE = Path(__file__).parent
 AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
@@ -54,26 +49,8 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The app on a free port with a folder of its own."""
     data_dir = tmp_path_factory.mktemp("data")
-    log = (data_dir / "app.log").open("w")
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", "0"],
-        cwd=PROJECT_ROOT,
-        env={**os.environ, "FLASH_STUDIO_DATA_DIR": str(data_dir), "GRADIO_TEMP_DIR": str(data_dir / "tmp")},
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-    )
-    watchdog = threading.Timer(START_S, process.kill)
-    watchdog.start()
-    assert process.stdout is not None
-    address = re.search(r"http://\S+", process.stdout.readline())
-    watchdog.cancel()
-    assert address, (data_dir / "app.log").read_text()
-    yield Server(address[0], data_dir, process.pid)
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=90)
-    process.stdout.close()
-    log.close()
+    with running_app(data_dir) as app:
+        yield Server(f"{app.url}/", data_dir, app.pid)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,5 @@
 """X5, Q4 and S4: a shared studio with many visitors loses no job, and shows nobody what is another's."""
 
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from studio.ledger import Ledger
-from studio.settings import PROJECT_ROOT, Settings
+from studio.settings import Settings
 from tests.reliability import visitors
 from tests.reliability.conftest import Score
+from tests.running_app import running_app
 
 SEED = 20261127
 PASSWORD = "a-password-for-visitors"
-START_S = 180
 MOST_P95_S = 3.0
 """On a machine that does something else besides; an idle one keeps below 0.3."""
 
@@ -35,26 +29,9 @@ class Server:
 def server(tmp_path: Path) -> Iterator[Server]:
     """The app, put up for whoever has its password."""
     settings = Settings(data_dir=tmp_path / "data")
-    environment = {
-        "FLASH_STUDIO_DATA_DIR": str(settings.data_dir), "FLASH_STUDIO_MODE": "shared", "FLASH_STUDIO_OFFLINE": "1",
-        "FLASH_STUDIO_PASSWORD": PASSWORD, "GRADIO_TEMP_DIR": str(tmp_path / "tmp"), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    with (
-        (tmp_path / "log").open("w") as log,
-        subprocess.Popen(
-            [sys.executable, "app.py", "--port", "0"],
-            cwd=PROJECT_ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=log, text=True,
-        ) as process,
-    ):  # fmt: skip
-        watchdog = threading.Timer(START_S, process.kill)
-        watchdog.start()
-        assert process.stdout is not None
-        address = re.search(r"http://[^\s/]+", process.stdout.readline())
-        watchdog.cancel()
-        assert address, (tmp_path / "log").read_text()
-        yield Server(address[0], settings)
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=90)
+    environment = {"FLASH_STUDIO_MODE": "shared", "FLASH_STUDIO_OFFLINE": "1", "FLASH_STUDIO_PASSWORD": PASSWORD}
+    with running_app(settings.data_dir, **environment, OMP_NUM_THREADS="1") as app:
+        yield Server(app.url, settings)
 
 
 @pytest.mark.slow
