@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from studio.settings import PROJECT_ROOT
 
@@ -19,10 +20,11 @@ _END_S = 90
 
 @dataclass(frozen=True, kw_only=True)
 class RunningApp:
-    """`url` has no slash at its end."""
+    """`url` has no slash at its end; `said` is what it prints after its address."""
 
     url: str
     pid: int
+    said: IO[str]
 
 
 @contextmanager
@@ -47,6 +49,6 @@ def running_app(data_dir: Path, **environment: str) -> Iterator[RunningApp]:
         address = re.search(r"http://[^\s/]+", process.stdout.readline())
         watchdog.cancel()
         assert address, (data_dir / "app.log").read_text()
-        yield RunningApp(url=address[0], pid=process.pid)
+        yield RunningApp(url=address[0], pid=process.pid, said=process.stdout)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=_END_S)

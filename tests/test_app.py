@@ -1,12 +1,17 @@
-"""What `python app.py` says when it cannot start: one sentence and the way out."""
+"""What `python app.py` says: what it asks for, or in one sentence why it cannot start and the way out."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+import pytest
+
 from studio.settings import PROJECT_ROOT
+from tests.running_app import running_app
 
 
 def start(data_dir: Path, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -14,6 +19,27 @@ def start(data_dir: Path, *flags: str, **settings: str) -> subprocess.CompletedP
     environment |= {f"FLASH_STUDIO_{name.upper()}": value for name, value in settings.items()}
     command = [sys.executable, "app.py", *flags]
     return subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "how", [{"FLASH_STUDIO_HOST": "0.0.0.0"}, {"FLASH_STUDIO_MODE": "shared"}], ids=["lan", "shared"]
+)
+def test_a_page_for_others_makes_a_password_of_its_own(tmp_path: Path, how: dict[str, str]) -> None:
+    with running_app(tmp_path, FLASH_STUDIO_OFFLINE="1", FLASH_STUDIO_PASSWORD="", **how) as app:
+        found = re.fullmatch(r"It asks for this password: (\S{16,})\n", app.said.readline())
+        assert found, "printed behind the address"
+        for headers in ({}, {"Authorization": f"Bearer {found[1][:-1]}"}):
+            assert httpx.get(f"{app.url}/config", headers=headers).status_code == 401
+        config = httpx.get(f"{app.url}/config", headers={"Authorization": f"Bearer {found[1]}"})
+    assert config.status_code == 200 and "Generate" in config.text and "Train LoRA" not in config.text
+    assert found[1] not in (tmp_path / "app.log").read_text()
+
+
+def test_everything_is_not_given_to_everybody_without_a_password(tmp_path: Path) -> None:
+    ended = start(tmp_path, mode="local", host="0.0.0.0")
+    assert ended.returncode == 1
+    assert "In local mode everybody who reaches the page may do everything" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_port_that_does_not_exist_is_named(tmp_path: Path) -> None:
