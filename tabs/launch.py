@@ -70,7 +70,7 @@ def _open_page(demo: gr.Blocks, services: Services, password: str) -> tuple[Any,
         ssr_mode=False,
         run_history=False,
         enable_monitoring=False,
-        footer_links=["settings"] if settings.is_local else [],
+        footer_links=["api", "settings"] if settings.is_local else ["api"],
         quiet=True,
         **shell.appearance(),
     )
