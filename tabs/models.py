@@ -41,7 +41,9 @@ class ModelsPanel:
         added = gr.on(
             [self.add.click, self.path.submit], guarded(self.on_add_model), self.path, [self.note, self.path], **QUIET
         )
-        added.then(**show).then(guarded(offer), None, choice, **QUIET)
+        # Not "once", the usual: the tables of an earlier addition may still be on their way, and would be the last.
+        last: dict[str, Any] = {"trigger_mode": "always_last"}
+        added.then(**show, **last).then(guarded(offer), None, choice, **QUIET, **last)
 
 
 def build_models(services: Services) -> ModelsPanel:
