@@ -9,7 +9,7 @@ import threading
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from studio.domain.errors import StudioError
+from studio.domain.errors import JobCancelled, StudioError
 
 try:
     import engines.zero_gpu_call  # noqa: F401  (on ZeroGPU it imports `spaces`, which has to come before torch)
@@ -47,6 +47,8 @@ def preload(services: Services) -> None:
     """Load the default model now, so that the first picture need not wait for it."""
     try:
         services.generation.preload()
+    except JobCancelled:
+        pass  # the studio was stopped meanwhile
     except Exception:  # the first job meets the same error and tells it
         logger.warning("the model could not be loaded ahead of time", exc_info=True)
 

@@ -17,7 +17,7 @@ import psutil
 
 from engines.base import EngineState
 from studio.conversation import Conversation, ProcessGone
-from studio.domain.errors import GenerationFailed
+from studio.domain.errors import GenerationFailed, JobCancelled
 from studio.engine_messages import Stream
 from studio.processes import child_environment
 from studio.remote_engine import RemoteEngine
@@ -42,6 +42,7 @@ class EngineProcess(RemoteEngine):
         self._settings = settings
         self._command = tuple(command)
         self._lock = threading.Lock()
+        self._is_closed = False
         self._child = self._start()
 
     @property
@@ -59,12 +60,15 @@ class EngineProcess(RemoteEngine):
 
     def close(self) -> None:
         """End the process. One that is not closed ends with this process."""
+        self._is_closed = True
         self._child.end()
 
     def _do(self, method: str, args: tuple[Any, ...], callbacks: Mapping[str, Callable[..., Any]]) -> Any:
         try:
             return self._living().call(method, args, callbacks)
         except ProcessGone as gone:
+            if self._is_closed:
+                raise JobCancelled from None
             logger.warning("the engine's process %s during %s; it is started anew", gone, method)
         try:
             return self._living().call(method, args, callbacks)

@@ -1,9 +1,13 @@
 """Ray, an extra (requirements-ray.txt): imported where it is asked for, and connected to a cluster."""
 
+import ctypes
 import logging
 import os
 import secrets
+import signal
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -16,6 +20,8 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 _STORE_BYTES = 200 * 2**20
 """What a cluster of our own keeps for pictures that travel; Ray takes a third of the memory otherwise."""
+_MOST_ACTION_BYTES = 1024
+"""More than C's `struct sigaction` has anywhere."""
 _USUAL = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -57,7 +63,8 @@ def join_cluster(address: str, num_cpus: int, *modules: str) -> Any:
     ray = _imported(modules)
     if not ray.is_initialized():
         try:
-            ray.init(**_connection(address, num_cpus), log_to_driver=False)
+            with _stop_kept():
+                ray.init(**_connection(address, num_cpus), log_to_driver=False)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             logger.warning("no cluster of Ray could be joined: %s", error)
             raise NotFound(
@@ -65,6 +72,22 @@ def join_cluster(address: str, num_cpus: int, *modules: str) -> Any:
                 "Look at its address, and whether RAY_AUTH_TOKEN is its token.",
             ) from None
     return ray
+
+
+@contextmanager
+def _stop_kept() -> Generator[None]:
+    """Ray takes SIGTERM for a crash, and puts a handler of its own in place of the one that ends the studio in peace;
+    here that one is put back. Python itself does so from its main thread alone, and not for what it did not see."""
+    if sys.platform == "win32":
+        yield
+        return
+    act = ctypes.CDLL(None).sigaction
+    kept = ctypes.create_string_buffer(_MOST_ACTION_BYTES)
+    act(signal.SIGTERM, None, kept)
+    try:
+        yield
+    finally:
+        act(signal.SIGTERM, kept, None)
 
 
 def _imported(modules: tuple[str, ...]) -> Any:

@@ -166,7 +166,7 @@ class RayEngines(RemoteEngine):
                 self._changed.wait(_LOOK_S)
                 if cancelled():
                     raise JobCancelled
-        raise _hopeless("was ended with the studio")
+        raise JobCancelled  # it was closed
 
     def _news(self) -> None:
         with self._changed:

@@ -18,6 +18,7 @@ class RemoteEngine(ABC):
 
     Raises:
         GenerationFailed: processes ended twice in a row.
+        JobCancelled: it was closed meanwhile.
     """
 
     @abstractmethod

@@ -29,7 +29,8 @@ class RunningApp:
 
 @contextmanager
 def running_app(data_dir: Path, **environment: str) -> Iterator[RunningApp]:
-    """`app.py` on a free port, with that data folder; what it says is in `app.log` there."""
+    """`app.py` on a free port, with that data folder; what it says is in `app.log` there. It is stopped as by a service
+    manager, and has to end in peace."""
     data_dir.mkdir(parents=True, exist_ok=True)
     own = {"FLASH_STUDIO_DATA_DIR": str(data_dir), "GRADIO_TEMP_DIR": str(data_dir / "tmp")}
     with (
@@ -51,4 +52,4 @@ def running_app(data_dir: Path, **environment: str) -> Iterator[RunningApp]:
         assert address, (data_dir / "app.log").read_text()
         yield RunningApp(url=address[0], pid=process.pid, said=process.stdout)
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=_END_S)
+        assert process.wait(timeout=_END_S) == 0, (data_dir / "app.log").read_text()

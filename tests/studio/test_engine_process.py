@@ -5,8 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -218,3 +220,15 @@ def test_nobody_computes_for_a_page_that_is_gone(tmp_path: Path) -> None:
 def test_the_page_itself_needs_no_torch() -> None:
     program = "import app, sys; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=PROJECT_ROOT).returncode == 0
+
+
+def test_one_that_is_closed_is_not_started_anew_by_who_waits(settings: Settings, recipe: ResolvedRequest) -> None:
+    engine, endless = EngineProcess(settings), recipe.model_copy(update={"num_inference_steps": 150})
+    child, begun = psutil.Process(engine.pid), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        drawing = threads.submit(draw, engine, endless, lambda step: begun.set())
+        assert begun.wait(60)
+        engine.close()
+        with pytest.raises(JobCancelled):
+            drawing.result(60)
+    assert engine.pid == child.pid and not child.is_running()

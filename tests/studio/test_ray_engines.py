@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from PIL import Image
@@ -26,6 +27,7 @@ from studio.ray_engines import RayEngines
 from studio.scoring import POCKET_JUDGE
 from studio.services import Services, open_services
 from studio.settings import PROJECT_ROOT, Settings
+from tests.running_app import running_app
 
 PROMPTS = ("a red circle on a white background", "")
 LONG = 120.0
@@ -308,3 +310,10 @@ def test_no_secret_leaves_for_the_actors(settings: Settings) -> None:
     assert "hunter2" not in repr(vars(told)) and "pw@" not in repr(vars(told)) and told.c2pa_key == ""
     assert told.data_dir.is_absolute() and told.models_dir == private.models_dir.resolve()
     assert PROJECT_ROOT.is_absolute()
+
+
+@needs_ray
+def test_a_page_with_actors_ends_in_peace(tmp_path: Path) -> None:
+    with running_app(tmp_path, FLASH_STUDIO_OFFLINE="1", FLASH_STUDIO_RAY_WORKERS="1", OMP_NUM_THREADS="1") as app:
+        until(lambda: bool(httpx.get(f"{app.url}/health").json()["loaded"]))
+    assert "SIGTERM" not in (tmp_path / "app.log").read_text()
