@@ -21,6 +21,11 @@ CHECKED = {"safety": "checked"}
 """What the environment of a picture says that a safety checker has let pass."""
 
 
+def never() -> bool:
+    """Whether to stop, for somebody who does not."""
+    return False
+
+
 def unheard(done_bytes: int, total_bytes: int) -> None:
     """The `OnFetch` of somebody who does not want to know."""
 

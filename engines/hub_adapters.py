@@ -9,6 +9,7 @@ from httpx2 import TransportError
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
+from engines.base import never
 from engines.downloads import fetch_file
 from engines.hub import Hub, HubFile, offline_failure
 from engines.hub_files import PICKLE_SUFFIXES, Source, Unusable
@@ -52,7 +53,7 @@ def fetch_adapter(
         folder,
         offline=offline,
         on_progress=lambda fetched: on_progress(fetched.done_bytes, fetched.total_bytes),
-        cancelled=lambda: False,
+        cancelled=never,
         endpoint=endpoint,
     )
 

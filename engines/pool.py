@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from engines.attention import fastest_attention
-from engines.base import EngineState, OnFetch, unheard
+from engines.base import EngineState, OnFetch, never, unheard
 from engines.devices import DTYPES, Device, dtype_name, free_bytes
 from engines.downloads import cached, fetch
 from engines.footprint import Footprint, expected_footprint, footprint_of
@@ -30,10 +30,6 @@ WEIGHTS_SHARE = 0.5
 """Part of the memory that weights may fill; the rest is for the work on them and for everybody else."""
 MAPPED_FOLDER = ".mapped"
 """In the models folder: weights in the form in which they are read from disk as needed."""
-
-
-def _never() -> bool:
-    return False
 
 
 class PipelinePool:
@@ -109,7 +105,7 @@ class PipelinePool:
         self,
         checkpoint: Checkpoint,
         placement: Placement = "resident",
-        cancelled: Callable[[], bool] = _never,
+        cancelled: Callable[[], bool] = never,
         on_fetch: OnFetch = unheard,
     ) -> Iterator[Loaded]:
         """Lend `checkpoint`'s pipeline to one job at a time; the scheduler it came with is put back afterwards.

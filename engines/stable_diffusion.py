@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from engines.adapters import AdapterShelf
-from engines.base import CHECKED, ChosenAdapter, EngineState, OnFetch, Order, Picture, Start, Step, unheard
+from engines.base import CHECKED, ChosenAdapter, EngineState, OnFetch, Order, Picture, Start, Step, never, unheard
 from engines.devices import cpu_threads, dtype_name
 from engines.failures import is_out_of_memory
 from engines.judge_exam import examine
@@ -40,10 +40,6 @@ from studio.domain.scores import JudgeExam, Score
 logger = logging.getLogger(__name__)
 _FLAT = 1 / 255
 """Standard deviation in [0, 1] below which nothing can be seen."""
-
-
-def _never() -> bool:
-    return False
 
 
 class StableDiffusionEngine:
@@ -83,7 +79,7 @@ class StableDiffusionEngine:
             pass
 
     def make_ready(
-        self, checkpoint: Checkpoint, cancelled: Callable[[], bool] = _never, on_fetch: OnFetch = unheard
+        self, checkpoint: Checkpoint, cancelled: Callable[[], bool] = never, on_fetch: OnFetch = unheard
     ) -> int:
         """Have in memory what pictures of `checkpoint` need, fetched before if it must be; gives the bytes of its
         weights. Raises as `generate`."""

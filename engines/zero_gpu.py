@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
-from engines.base import ChosenAdapter, Engine, EngineState, OnFetch, Order, Picture, Start, Step, unheard
+from engines.base import ChosenAdapter, Engine, EngineState, OnFetch, Order, Picture, Start, Step, never, unheard
 from engines.zero_gpu_call import Broken, Call, Done, Message, OnGpu, Told, on_gpu, register
 from engines.zero_gpu_refusals import refused
 from engines.zero_gpu_time import seconds_asked
@@ -86,7 +86,7 @@ class ZeroGpuEngine:
     def preload(self, checkpoint: Checkpoint) -> None:
         """See `engines.base.Engine.preload`."""
         with self._loading:
-            self._inner.make_ready(checkpoint, lambda: False, unheard)
+            self._inner.make_ready(checkpoint, never, unheard)
 
     def preload_judge(self, judge: Path) -> None:
         """See `engines.base.Engine.preload_judge`."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.base import ChosenAdapter, OnFetch, unheard
+from engines.base import ChosenAdapter, OnFetch, never, unheard
 from engines.downloads import Fetched, fetch_file
 from engines.hub_files import Source
 from studio.domain.catalogue import Accelerator, Catalogue
@@ -38,7 +38,7 @@ class AcceleratorService:
     def ready(
         self,
         recipe: ResolvedRequest,
-        cancelled: Callable[[], bool] = lambda: False,
+        cancelled: Callable[[], bool] = never,
         on_fetch: OnFetch = unheard,
     ) -> Accelerated | None:
         """What the accelerator of `recipe` adds, its file fetched where it is not here; None for a recipe without.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from engines.base import ChosenAdapter, OnFetch, Start, unheard
+from engines.base import ChosenAdapter, OnFetch, Start, never, unheard
 from studio.accelerators import AcceleratorService
 from studio.adapters import AdapterService
 from studio.controls import ControlService
@@ -33,7 +33,7 @@ class Additions:
     def of(
         self,
         recipe: ResolvedRequest,
-        cancelled: Callable[[], bool] = lambda: False,
+        cancelled: Callable[[], bool] = never,
         on_fetch: OnFetch = unheard,
     ) -> Added:
         """What is added to a picture of `recipe`; an accelerator that is not here is fetched.

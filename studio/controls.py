@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from engines.base import OnFetch, Steering, unheard
+from engines.base import OnFetch, Steering, never, unheard
 from engines.downloads import fetch_file
 from engines.edges import edges
 from engines.hub_files import Source
@@ -55,7 +55,7 @@ class ControlService:
     def ready(
         self,
         recipe: ResolvedRequest,
-        cancelled: Callable[[], bool] = lambda: False,
+        cancelled: Callable[[], bool] = never,
         on_fetch: OnFetch = unheard,
     ) -> Steering | None:
         """What a recipe keeps to, the ControlNet fetched where it is not here; None for one that is drawn freely.

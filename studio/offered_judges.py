@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.base import OnFetch, unheard
+from engines.base import OnFetch, never, unheard
 from engines.downloads import Fetched, fetch_file
 from engines.hub_files import Source
 from studio.domain.errors import DownloadFailed
@@ -56,7 +56,7 @@ class OfferedJudges:
         return () if self._offline else tuple(row for row in OFFERED if not is_judge(self.folder / row.name))
 
     def fetch(
-        self, name: str, cancelled: Callable[[], bool] = lambda: False, on_fetch: OnFetch = unheard
+        self, name: str, cancelled: Callable[[], bool] = never, on_fetch: OnFetch = unheard
     ) -> OfferedJudge | None:
         """Fetch the judge called `name` if it is one of these and not here; gives what was fetched.
 

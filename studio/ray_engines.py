@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engines.base import EngineState, Order
+from engines.base import EngineState, Order, never
 from studio.conversation import ProcessGone
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import GenerationFailed, JobCancelled
@@ -68,7 +68,7 @@ class RayEngines(RemoteEngine):
         make = partial(actor.remote, _for_actors(settings))
         self._actors = [Lives(self._ray, make, self._news) for _ in range(settings.ray_workers)]
         try:
-            _, first = self._chosen("", _never, self._actors, is_question=True)
+            _, first = self._chosen("", never, self._actors, is_question=True)
         except BaseException:
             self.close()
             raise
@@ -120,7 +120,7 @@ class RayEngines(RemoteEngine):
         among: Sequence[Lives] = (),
     ) -> Any:
         """What an actor `among` those, or any, answers."""
-        what, cancelled = _wanted(args), callbacks.get("cancelled", _never)
+        what, cancelled = _wanted(args), callbacks.get("cancelled", never)
         end = ""
         for _ in range(2):
             with self._lent(what, cancelled, among or self._actors, is_question=method in QUESTIONS) as life:
@@ -216,7 +216,3 @@ def _wanted(args: tuple[Any, ...]) -> str:
             return str(judge)
         case _:
             return ""
-
-
-def _never() -> bool:
-    return False

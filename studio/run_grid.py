@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engines.base import never
 from studio.cell_drawer import CellDrawer
 from studio.domain.catalogue import Catalogue
 from studio.domain.cells import CellResult
@@ -173,7 +174,7 @@ class RunGridService:
         if self._scoring.problem(checkpoint):
             self._filled.add(job_id)
             return
-        cancelled, most = (job.cancelled, None) if job else (lambda: False, _A_LOOK)
+        cancelled, most = (job.cancelled, None) if job else (never, _A_LOOK)
         try:
             is_all = self._embeddings.fill(
                 grid.folder.embeddings, judge, grid.pictures, Path(run.plan.folder), most=most, cancelled=cancelled

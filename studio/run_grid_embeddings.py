@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from engines.base import never
 from studio.diversity import Vector
 from studio.domain.errors import DatasetError
 from studio.domain.images import ImageRecord
@@ -74,7 +75,7 @@ class GridEmbeddings:
         training: Path,
         *,
         most: int | None = None,
-        cancelled: Callable[[], bool] = lambda: False,
+        cancelled: Callable[[], bool] = never,
     ) -> bool:
         """Have the judge in a folder see what is missing at `path`: of a grid's pictures and of those in the folder
         `training`, `most` of them at a time. Whether everything is there now that can be had. What another judge made,

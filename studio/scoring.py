@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from engines.base import OnFetch, unheard
+from engines.base import OnFetch, never, unheard
 from studio.domain.catalogue import Checkpoint
 from studio.domain.errors import InvalidRequest, NotFound, StudioError
 from studio.domain.images import ImageRecord
@@ -57,7 +57,7 @@ class ScoringService:
         judge = self.judge_of(checkpoint)
         return judge.name if judge else next((row.name for row in self._offered.missing()), "")
 
-    def ready(self, name: str, cancelled: Callable[[], bool] = lambda: False, on_fetch: OnFetch = unheard) -> Path:
+    def ready(self, name: str, cancelled: Callable[[], bool] = never, on_fetch: OnFetch = unheard) -> Path:
         """The folder of the judge called `name`, fetched where it is not here, and loaded: what it cannot do is known
         before hours go into pictures.
 

@@ -52,7 +52,7 @@ class EventStream:
     def is_waiting(self) -> bool:
         """Whether nothing happened yet but waiting."""
         with self._changed:
-            return all(isinstance(event, Queued) for event in self._events)
+            return self._is_waiting()
 
     @property
     def terminal(self) -> Event | None:
@@ -143,7 +143,10 @@ class EventStream:
         return isinstance(event, ImageReady) and event.image_id in self._images
 
     def _is_late(self, event: Event) -> bool:
-        return isinstance(event, Queued) and any(not isinstance(old, Queued) for old in self._events)
+        return isinstance(event, Queued) and not self._is_waiting()
+
+    def _is_waiting(self) -> bool:
+        return all(isinstance(event, Queued) for event in self._events)
 
     def _terminal(self) -> Event | None:
         last = self._events[-1] if self._events else None

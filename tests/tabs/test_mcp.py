@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -27,13 +26,14 @@ from studio.settings import PROJECT_ROOT
 from studio.web.access import new_token
 from studio.web.own.calls import CALLS
 from studio.web.own.mcp_server import PATH
-from tests.tabs.conftest import free_port
 from tests.tabs.pages import PATIENCE_S, Page, page_up, until
 
 pytest.importorskip("mcp")
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ImageContent, TextContent
+
+from tests.running_app import running_app
 
 # Gradio asks pandas for an option that pandas 3 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.future.no_silent_downcasting:DeprecationWarning")
@@ -115,30 +115,11 @@ def own(page: Page) -> Tools:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a process of its own serves a shared studio."""
-    folder, port = tmp_path_factory.mktemp("process"), free_port()
-    settings = {"DATA_DIR": str(folder), "OFFLINE": "1", "PORT": str(port), "MODE": "shared", "PASSWORD": PASSWORD}
-    environment = {**os.environ, **{f"FLASH_STUDIO_{name}": value for name, value in settings.items()}}
+    settings = {"OFFLINE": "1", "MODE": "shared", "PASSWORD": PASSWORD, "MCP": "1"}
+    environment = {f"FLASH_STUDIO_{name}": value for name, value in settings.items()}
     environment["GRADIO_MCP_SERVER"] = "True"  # Gradio's own, which asks nobody who they are, stays off
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=PROJECT_ROOT, env={**environment, "FLASH_STUDIO_MCP": "1"}, stdout=log,
-            stderr=log,
-        )  # fmt: skip
-        url = f"http://127.0.0.1:{port}"
-        try:
-            until(lambda: process.poll() is not None or _is_up(url))
-            assert process.poll() is None, (folder / "log").read_text()
-            yield url
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def _is_up(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health").status_code == 200
-    except httpx.TransportError:
-        return False
+    with running_app(tmp_path_factory.mktemp("process"), **environment) as app:
+        yield app.url
 
 
 def test_the_tools_are_the_calls_described_for_a_language_model(own: Tools) -> None:
