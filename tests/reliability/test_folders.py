@@ -9,18 +9,21 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from engines.base import Engine
 from studio.domain.errors import StorageFailed, StudioError
 from studio.domain.events import Failed
+from studio.gallery import Gallery
 from studio.generation import EngineHolder
 from studio.job import Job
+from studio.ledger import Ledger
 from studio.services import Services, open_services
 from studio.settings import Settings
 from tests.reliability.conftest import Score
-from tests.studio.records import new_image, picture
+from tests.studio.records import CATALOGUE, new_image, picture
 
 LONGEST_S = 1.0
 PROMPT = "a red circle"
@@ -95,16 +98,17 @@ def test_a_deleted_folder_is_made_anew(services: Services, score: Score) -> None
     score(faults=1, survived=1)
 
 
+def gallery_in(folder: Path) -> Gallery:
+    return Gallery(folder / "images", Ledger(f"sqlite:///{folder / 'own' / 'studio.db'}"), CATALOGUE)
+
+
 def save_as_nobody(folder: Path, said: Connection) -> None:
     """Save a picture in a folder that belongs to somebody else, and again when one may."""
-    from studio.gallery import Gallery
-    from studio.ledger import Ledger
-    from tests.studio.records import CATALOGUE
-
+    with TemporaryDirectory() as own:  # all that is imported on first use: nobody may not read everywhere
+        gallery_in(Path(own)).save(picture(0), new_image("zero"))
     os.setgid(NOBODY)
     os.setuid(NOBODY)
-    ledger = Ledger(f"sqlite:///{folder / 'own' / 'studio.db'}")
-    gallery, began = Gallery(folder / "images", ledger, CATALOGUE), time.monotonic()
+    gallery, began = gallery_in(folder), time.monotonic()
     try:
         gallery.save(picture(1), new_image("one"))
         told = ""
@@ -121,8 +125,6 @@ def save_as_nobody(folder: Path, said: Connection) -> None:
 def test_a_folder_of_somebody_else_is_said_and_used_once_one_may(
     forks: ForkServerContext, score: Score, mode: int
 ) -> None:
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -132,6 +134,7 @@ def test_a_folder_of_somebody_else_is_said_and_used_once_one_may(
         receiver, sender = forks.Pipe()
         child = forks.Process(target=save_as_nobody, args=(folder, sender))
         child.start()
+        sender.close()  # so that the end of the child is the end of the line, and said at once
         assert receiver.poll(60)
         told, seconds = receiver.recv()
         assert "cannot be written" in told and "permission" in told and name not in told and seconds < LONGEST_S
