@@ -2,7 +2,8 @@
 faster, a graphics card that draws four pictures takes hardly longer than with one, and nobody waits for it."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,7 +48,9 @@ class Drawer(Protocol):
 
     def finished(self, picture: Picture, recipe: ResolvedRequest) -> Picture: ...
 
-    def keep(self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture) -> ImageRecord: ...
+    def keep(
+        self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture, meanwhile: Callable[[], None]
+    ) -> ImageRecord: ...
 
     def summary(self, undone: Undone) -> dict[str, Any]: ...
 
@@ -125,11 +128,22 @@ class Coalescing:
             on_step=on_step,
         )
         for unit, picture in zip(units, pictures, strict=True):
-            if not unit.of.job.cancelled():
-                told = self._drawer.finished(picture, unit.recipe)
-                self._drawer.keep(unit.of.job, unit.recipe, unit.index, told)
-                unit.of.left.remove(unit.index)
-                unit.of.reporter.image_done()
+            with suppress(JobCancelled):  # before, or while it was held; those beside it go on
+                self._keep(unit, picture, units)
+
+    def _keep(self, unit: _Unit, picture: Picture, units: Sequence[_Unit]) -> None:
+        def settle() -> None:
+            for each in units:
+                if each.of.job.cancelled():
+                    self._runner.settle_cancelled(each.of.job)
+
+        settle()
+        if unit.of.job.cancelled():
+            raise JobCancelled
+        told = self._drawer.finished(picture, unit.recipe)
+        self._drawer.keep(unit.of.job, unit.recipe, unit.index, told, settle)
+        unit.of.left.remove(unit.index)
+        unit.of.reporter.image_done()
 
 
 class _Wanted:

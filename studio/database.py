@@ -204,9 +204,11 @@ def _set_aside(path: Path) -> None:
 
 def _explained(problem: str) -> StorageFailed:
     if "is full" in problem:
-        return StorageFailed("The disk that holds the database is full.", "Free some space, then try again.")
+        hint = "Free some space."
+        return StorageFailed("The disk that holds the database is full.", hint, may_pass=True)
     if "locked" in problem:
-        return StorageFailed("Another program holds the database.", "Close it, then try again.")
+        return StorageFailed("Another program holds the database.", "Close it.", may_pass=True)
     if "readonly" in problem or "unable to open" in problem:
-        return StorageFailed("The database cannot be written.", "Check the data folder and its permissions.")
+        hint = "Check the data folder and its permissions."
+        return StorageFailed("The database cannot be written.", hint, may_pass=True)
     return StorageFailed("The database failed; the log says how.", "Restart the studio: a damaged one is set aside.")

@@ -110,7 +110,8 @@ def _explained(error: OSError, path: Path, needed: int) -> StorageFailed:
     if error.errno in _DISK_FULL:
         return StorageFailed(
             f"The disk is full: {path.name!r} needs {_megabytes(needed)}, {_free_space(path.parent)} is free.",
-            "Free some space, then try again.",
+            "Free some space.",
+            may_pass=True,
         )
     if error.errno == errno.EFBIG:
         return StorageFailed(
@@ -121,10 +122,13 @@ def _explained(error: OSError, path: Path, needed: int) -> StorageFailed:
         return StorageFailed(
             f"The folder {path.parent.name!r} cannot be written.",
             "Give yourself write permission, or choose another data folder (FLASH_STUDIO_DATA_DIR).",
+            may_pass=True,
         )
     if error.errno in _MISSING:
         return StorageFailed(
-            f"The folder {path.parent.name!r} is missing.", "Put it back, or restart the studio to make a new one."
+            f"The folder {path.parent.name!r} is missing.",
+            "Put it back, or restart the studio to make a new one.",
+            may_pass=True,
         )
     return StorageFailed(
         f"{path.name!r} could not be stored: {error.strerror or 'the system does not say why'}.",

@@ -14,10 +14,11 @@ from PIL import Image
 
 from studio.c2pa_signing import C2paSigner
 from studio.domain.catalogue import Catalogue
-from studio.domain.errors import NotFound
+from studio.domain.errors import NotFound, StorageFailed
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
 from studio.files import atomic_write, make_folder, storage_errors, sweep_partials
+from studio.holding import OnStorageFailed, at_once
 from studio.ledger import Ledger
 from studio.metadata import embed, pixels_sha256, read_record
 
@@ -48,8 +49,9 @@ class Gallery:
         self._ledger = ledger
         self._catalogue = catalogue
 
-    def save(self, image: Image.Image, new: NewImage) -> ImageRecord:
-        """Keep a picture. One that its job has recorded already (before a restart) stays, and is what this gives.
+    def save(self, image: Image.Image, new: NewImage, on_failure: OnStorageFailed = at_once) -> ImageRecord:
+        """Keep a picture. One that its job has recorded already (before a restart) stays, and is what this gives. What
+        keeps it from being kept is told `on_failure`, which may have it tried again.
 
         Raises:
             StorageFailed: the disk is full, or the folder or the ledger cannot be written. A file is whole or absent,
@@ -59,9 +61,18 @@ class Gallery:
             if existing.image_index == new.image_index:
                 return existing
         record = self._named(image, new)
+        content = self.signed(embed(image, record, self._catalogue), "PNG", record)
+        while True:
+            try:
+                return self._stored(record, content)
+            except StorageFailed as failed:
+                on_failure(failed)
+
+    def _stored(self, record: ImageRecord, content: bytes) -> ImageRecord:
+        """Write file and row; what an earlier try left of them is written over."""
         path = self.path(record)
         make_folder(path.parent)
-        atomic_write(path, self.signed(embed(image, record, self._catalogue), "PNG", record))
+        atomic_write(path, content)
         stored = self._ledger.add_image(record)
         if stored.id != record.id:  # another thread was faster
             path.unlink(missing_ok=True)

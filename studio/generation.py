@@ -22,6 +22,7 @@ from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest, ResolvedRequest
 from studio.domain.tags import without_tags
 from studio.gallery import Gallery, NewImage
+from studio.holding import Holding
 from studio.job import Job
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
@@ -330,11 +331,20 @@ class GenerationService:
         stated |= self._additions.adapters.licences(recipe.prompt)
         return "; ".join(f"{name}: {licence or 'no licence stated'}" for name, licence in stated.items())
 
-    def keep(self, job: Job, recipe: ResolvedRequest, index: int, picture: Picture) -> ImageRecord:
-        """Put a picture into the gallery as the one of `index` of `job`, and tell of it.
+    def keep(
+        self,
+        job: Job,
+        recipe: ResolvedRequest,
+        index: int,
+        picture: Picture,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> ImageRecord:
+        """Put a picture into the gallery as the one of `index` of `job`, and tell of it. Where it cannot be written
+        for now, the job is held until it can; `meanwhile` is then called again and again.
 
         Raises:
-            StorageFailed: it cannot be written.
+            StorageFailed: it cannot be written, and waiting does not mend it.
+            JobCancelled: the job was stopped while it was held.
         """
         prompt, negative = self.prompts(recipe)
         new = NewImage(
@@ -348,7 +358,7 @@ class GenerationService:
             seconds=picture.seconds,
             peak_memory_mb=round(picture.peak_memory_mb, 1),
         )
-        record = self._gallery.save(picture.image, new)
+        record = self._gallery.save(picture.image, new, Holding(job, meanwhile))
         job.emit(ImageReady, image_id=record.id, image_index=index)
         return record
 

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Any
 
-from studio.domain.errors import JobCancelled, StudioError
-from studio.domain.events import Cancelled, Event, Failed, Finished, ImageReady, Queued
+from studio.domain.errors import JobCancelled, StorageFailed, StudioError
+from studio.domain.events import Cancelled, Event, Failed, Finished, Held, ImageReady, Queued
 from studio.ledger import Ledger
 from studio.stream import EventStream, EventT
 from studio.tables import JobRow
@@ -47,6 +47,20 @@ class Job:
     @property
     def is_over(self) -> bool:
         return self._stream.terminal is not None
+
+    @property
+    def held(self) -> Held | None:
+        """Why it does not go on at this moment, though it runs: see `studio.holding`."""
+        return self._stream.held
+
+    def check_goes_on(self) -> None:
+        """For those who would wait with nothing before their eyes.
+
+        Raises:
+            StorageFailed: it is held, and nobody knows for how long.
+        """
+        if held := self.held:
+            raise StorageFailed(held.message, held.hint, may_pass=True)
 
     def cancel(self) -> bool:
         """Ask for the end: at once if the job waits, within a step if it runs. False if it was over already."""

@@ -132,6 +132,8 @@ class Services:
         values = self.sources.taken({"prompt": prompt, **settings}, "local")
         job = self.generation.submit(parse_request(values), again=again)
         try:
+            for _ in job.events(previews=False):
+                job.check_goes_on()
             job.result()
         except BaseException:
             job.cancel()  # after Ctrl+C: nobody waits for it any more

@@ -9,20 +9,20 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from studio.domain.events import TERMINAL, Event, Fetching, ImageReady, Progress, Queued
+from studio.domain.events import TERMINAL, Event, Fetching, Held, ImageReady, Progress, Queued
 
 IDLE_S = 1.0
 """How often a waiting reader looks around (`on_idle`), in seconds."""
 
 EventT = TypeVar("EventT", bound=Event)
-_NEWEST = (Fetching, Progress)
+_NEWEST = (Fetching, Progress, Held)
 
 
 class EventStream:
     """Events with rising indexes; the terminal one, of which there is at most one, is the last.
 
-    Only the newest progress, of a download or of a picture, is kept, and the newest place in line, which is told until
-    something else happens, so that a stream stays small however long its job.
+    Only the newest progress, of a download or of a picture, or what keeps it from going on, is kept, and the newest
+    place in line, which is told until something else happens, so that a stream stays small however long its job.
     `is_stopped` tells readers that nothing will come for now, `on_idle` is called now and then while they wait.
     """
 
@@ -45,8 +45,15 @@ class EventStream:
     def ahead(self) -> int | None:
         """The place in line that was told last; None where none was, or the job began since."""
         with self._changed:
-            last = self._events[-1] if self._events else None
+            last = self._last()
             return last.ahead if isinstance(last, Queued) else None
+
+    @property
+    def held(self) -> Held | None:
+        """What the job waits for at this moment, where that is no place in line."""
+        with self._changed:
+            last = self._last()
+            return last if isinstance(last, Held) else None
 
     @property
     def is_waiting(self) -> bool:
@@ -149,8 +156,11 @@ class EventStream:
         return all(isinstance(event, Queued) for event in self._events)
 
     def _terminal(self) -> Event | None:
-        last = self._events[-1] if self._events else None
+        last = self._last()
         return last if isinstance(last, TERMINAL) else None
+
+    def _last(self) -> Event | None:
+        return self._events[-1] if self._events else None
 
 
 def _small(event: Event) -> Event:

@@ -16,6 +16,7 @@ from studio.domain.events import (
     Failed,
     Fetching,
     Finished,
+    Held,
     ImageReady,
     Progress,
     Queued,
@@ -190,6 +191,8 @@ class GenerateTab:
                 return self.result.clear(views.starting()) | stop
             case Fetching():
                 return {stage: views.fetching(event)}
+            case Held():
+                return {stage: views.held(event)}
             case Progress():
                 return {stage: views.progress(event)}
             case ImageReady():

@@ -10,6 +10,7 @@ from studio.domain.events import (
     Failed,
     Fetching,
     Finished,
+    Held,
     ImageReady,
     Progress,
     Queued,
@@ -104,6 +105,8 @@ def progress(events: Sequence[Event]) -> tuple[str, float | None]:
             return "Getting the model ready …", 0.0
         case Fetching() as event:
             return views.fetching_line(event), 100 * event.done_bytes / max(1, event.total_bytes)
+        case Held() as event:
+            return views.held_line(event), 0.0
         case Progress() as event:
             done = event.image_index + event.step / event.total
             return views.progress_line(event), 100 * done / event.num_images

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from studio.domain.catalogue import Accelerator, Catalogue, Checkpoint, SchedulerRow, Style
 from studio.domain.errors import NotFound
-from studio.domain.events import Fetching, Progress, Queued
+from studio.domain.events import Fetching, Held, Progress, Queued
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
 from studio.generation import LICENCES
@@ -51,6 +51,16 @@ def place_in_line(event: Queued) -> str:
 
 def starting() -> str:
     return as_json(phase="running", line="Getting the model ready …", announce="Started")
+
+
+def held(event: Held) -> str:
+    """Something keeps the job from going on."""
+    return as_json(phase="waiting", line=held_line(event), announce=held_line(event))
+
+
+def held_line(event: Held) -> str:
+    """ "Waiting. The disk is full: … Free some space. This goes on by itself then." """
+    return f"Waiting. {event.message} {event.hint} This goes on by itself then."
 
 
 def fetching(event: Fetching) -> str:

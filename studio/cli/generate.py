@@ -16,7 +16,7 @@ from studio.cli.passing import passing_services
 from studio.cli.progress import Silent, choose_reporter
 from studio.cli.report import STOPPED, Outcome, Report
 from studio.domain.catalogue import Catalogue
-from studio.domain.events import TERMINAL, Event, Failed, Finished, ImageReady
+from studio.domain.events import TERMINAL, Event, Failed, Finished, Held, ImageReady
 from studio.domain.request import GenerationRequest, parse_request
 from studio.generation import EngineHolder
 from studio.job import Job
@@ -93,11 +93,13 @@ def follow(job: Job, deliver: Callable[[str], None], reporter: Silent) -> Outcom
 
 
 def _watch(job: Job, deliver: Callable[[str], None], reporter: Silent, timeout: float | None = None) -> Event | None:
-    """The last event, after all of them have been told."""
+    """The last event, after all of them have been told, or the first that says that it does not go on."""
     event = None
     for event in job.events(timeout=timeout, previews=False):
         if isinstance(event, ImageReady):
             deliver(event.image_id)
+        elif isinstance(event, Held):  # a script would wait for good
+            return event
         else:
             reporter.event(event)
     return event
@@ -107,7 +109,7 @@ def _outcome(last: Event | None) -> Outcome:
     match last:
         case Finished():
             return Outcome(status="finished")
-        case Failed(message=message, hint=hint):
+        case Failed(message=message, hint=hint) | Held(message=message, hint=hint):
             return Outcome(status="failed", error=f"{message} {hint}".strip())
         case _:
             return Outcome(status="cancelled", is_abandoned=not isinstance(last, TERMINAL))

@@ -83,7 +83,12 @@ class CaptionsInUse(DatasetError):
 
 
 class StorageFailed(StudioError):
-    """A folder or the database cannot be read or written."""
+    """A folder or the database cannot be read or written. Where it `may_pass`, as with a disk that is full, nothing is
+    wrong with what was to be written: it is enough to try again later."""
+
+    def __init__(self, message: str, hint: str = "", *, may_pass: bool = False) -> None:
+        super().__init__(message, hint)
+        self.may_pass = may_pass
 
 
 class QueueFull(StudioError):

@@ -54,6 +54,15 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held(Event):
+    """What is made cannot be kept now: `message` says why, `hint` what to do. Nothing of it is lost; the job goes on by
+    itself as soon as it can."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageReady(Event):
     """An image is saved and recorded in the ledger under `image_id`. That of another job was made before, and is
     reused."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from studio.domain.errors import JobCancelled
+from studio.domain.errors import JobCancelled, StorageFailed
 from studio.domain.events import TERMINAL, Event
 from studio.job import Job
 
@@ -33,7 +33,7 @@ async def wait_for(job: Job, request: Request, *, is_kept: bool = False) -> None
     """Wait for the end of `job`. If whoever sent `request` goes away it is cancelled, unless it `is_kept`.
 
     Raises:
-        StudioError: it failed.
+        StudioError: it failed, or is held; in that case, too, it is cancelled unless it `is_kept`.
         JobCancelled: it was cancelled, or nobody waits for it any more, or the studio stops.
     """
     asked = time.monotonic()
@@ -42,6 +42,12 @@ async def wait_for(job: Job, request: Request, *, is_kept: bool = False) -> None
             if not is_kept:
                 await run_in_threadpool(job.cancel)
             raise JobCancelled
+        try:
+            job.check_goes_on()
+        except StorageFailed:
+            if not is_kept:
+                await run_in_threadpool(job.cancel)
+            raise
         asked = await rest(job, asked)
     if not job.is_over:
         raise JobCancelled

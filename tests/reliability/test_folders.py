@@ -2,10 +2,9 @@
 
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -15,77 +14,89 @@ import pytest
 
 from engines.base import Engine
 from studio.domain.errors import StorageFailed, StudioError
-from studio.domain.events import Failed
+from studio.domain.events import Cancelled, Finished, Held, Progress
+from studio.domain.request import GenerationRequest
 from studio.gallery import Gallery
-from studio.generation import EngineHolder
+from studio.generation import EngineHolder, job_images
 from studio.job import Job
 from studio.ledger import Ledger
 from studio.services import Services, open_services
 from studio.settings import Settings
 from tests.reliability.conftest import Score
 from tests.studio.records import CATALOGUE, new_image, picture
+from tests.unwritable import full, read_only, replaced_by_a_file
 
 LONGEST_S = 1.0
 PROMPT = "a red circle"
 NOBODY = 65534
 
 
-@contextmanager
-def replaced_by_a_file(folder: Path) -> Iterator[None]:
-    kept = folder.with_name("kept")
-    folder.rename(kept)
-    folder.write_text("no folder")
-    yield
-    folder.unlink()
-    kept.rename(folder)
+BROKEN = (replaced_by_a_file, read_only, full)
 
 
-@contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """A disk that may not be written; modes do not bind root."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("nothing may be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+def asked(services: Services, seed: int) -> Job:
+    return services.generation.submit(GenerationRequest(prompt=PROMPT, seed=seed, num_inference_steps=1))
 
 
-BROKEN = (replaced_by_a_file, read_only)
+def held(job: Job) -> tuple[Held, float]:
+    """What a job is held for, and how long after its last step that was told: drawing takes what it takes."""
+    last_step = time.monotonic()
+    for event in job.events(timeout=60):
+        if isinstance(event, Progress):
+            last_step = time.monotonic()
+        if isinstance(event, Held):
+            return event, time.monotonic() - last_step
+    raise AssertionError("it was not held")
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_job_whose_folder_is_gone_ends_with_a_sentence_and_is_drawn_when_it_is_back(
-    services: Services, broken: Callable[[Path], Iterator[None]], score: Score
+def test_a_job_whose_folder_cannot_be_written_waits_with_a_sentence_and_ends_by_itself(
+    services: Services, broken: Callable[[Path], AbstractContextManager[None]], score: Score
 ) -> None:
     before = services.generate(PROMPT, seed=1, num_inference_steps=1)[0]
-    with broken(services.settings.images_dir):  # type: ignore[attr-defined]
-        failed, seconds = ended(services, seed=2)
-        assert isinstance(failed, Failed) and seconds < LONGEST_S, (failed, seconds)
-        assert failed.hint and str(services.settings.data_dir) not in failed.message + failed.hint
-        job_id = failed.job_id
-    recipe = services.runner.row(job_id).payload
-    assert recipe["prompt"] == PROMPT and recipe["seed"] == 2, "what it takes to ask again is kept"
-    after = services.generate(PROMPT, seed=2, num_inference_steps=1)[0]
-    assert services.gallery.is_whole(before) and services.gallery.is_whole(after)
-    assert services.gallery.count() == 2
+    with broken(services.settings.images_dir):
+        job, next_in_line = asked(services, seed=2), asked(services, seed=3)
+        told, seconds = held(job)
+        assert seconds < LONGEST_S and told.hint
+        assert str(services.settings.data_dir) not in told.message + told.hint
+        assert services.runner.row(job.id).state == "running", "it is not over"
+        assert services.runner.row(next_in_line.id).state == "queued", "nothing is drawn for nothing"
+    assert isinstance(job.wait(60), Finished) and isinstance(next_in_line.wait(60), Finished)
+    made = [before, *job_images(job, services.gallery), *job_images(next_in_line, services.gallery)]
+    assert [record.recipe.seed for record in made] == [1, 2, 3] and services.gallery.count() == 3
+    assert all(services.gallery.is_whole(record) for record in made)
     score(faults=1, survived=1)
 
 
-def ended(services: Services, seed: int) -> tuple[object, float]:
-    """How a job ended, and how long after its last step that was told: drawing takes what it takes."""
-    from studio.domain.request import GenerationRequest
+def test_a_held_job_stops_when_it_is_told_to_and_the_next_one_begins(services: Services, score: Score) -> None:
+    services.generate(PROMPT, seed=1, num_inference_steps=1)
+    with replaced_by_a_file(services.settings.images_dir):
+        job = asked(services, seed=2)
+        held(job)
+        began = time.monotonic()
+        job.cancel()
+        assert isinstance(job.wait(10), Cancelled) and time.monotonic() - began < LONGEST_S
+        with pytest.raises(StorageFailed) as failed:  # who calls the library waits for nothing
+            services.generate(PROMPT, seed=3, num_inference_steps=1)
+        assert failed.value.hint
+    assert services.generate(PROMPT, seed=4, num_inference_steps=1)
+    assert sorted(record.recipe.seed for record in services.gallery.find()) == [1, 4]
+    score(faults=1, survived=1)
 
-    job: Job = services.generation.submit(GenerationRequest(prompt=PROMPT, seed=seed, num_inference_steps=1))
-    last_step = time.monotonic()
-    event: object = None
-    for event in job.events(timeout=60):
-        if type(event).__name__ == "Progress":
-            last_step = time.monotonic()
-    return event, time.monotonic() - last_step
+
+def test_a_held_job_outlives_the_studio(tmp_path: Path, engine: Engine, score: Score) -> None:
+    settings = Settings(data_dir=tmp_path, offline=True)
+    with open_services(settings, engine=EngineHolder(lambda: engine)) as services:
+        services.generate(PROMPT, seed=1, num_inference_steps=1)
+        with replaced_by_a_file(settings.images_dir):
+            job = asked(services, seed=2)
+            held(job)
+            services.runner.stop(timeout=30)
+        assert services.runner.row(job.id).state == "queued"
+    with open_services(settings, engine=EngineHolder(lambda: engine)) as services:
+        assert isinstance(services.runner.job(job.id).wait(60), Finished)
+        assert services.gallery.count() == 2
+    score(faults=1, survived=1)
 
 
 def test_a_deleted_folder_is_made_anew(services: Services, score: Score) -> None:

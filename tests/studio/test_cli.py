@@ -25,6 +25,7 @@ from studio.ledger import Ledger
 from studio.metadata import read_record
 from studio.settings import PROJECT_ROOT, Settings
 from tests.studio.conftest import Cli
+from tests.unwritable import full
 
 QUICK = ("a red circle on a white background", "--steps", "2")
 NOISE = ("Traceback", "Warning", "[transformers]", "it/s]", "pipeline components", "checkpoint shards")
@@ -200,6 +201,14 @@ def test_a_job_that_fails_says_why(cli: Cli) -> None:
     assert (code, document["status"], document["pictures"]) == (1, "failed", [])
     assert "not on this machine and the studio is offline" in document["error"]
     assert "error: Stable Diffusion 1.5" in stderr and "Traceback" not in stderr
+
+
+def test_pictures_that_cannot_be_kept_end_it_with_why(cli: Cli, data_dir: Path) -> None:
+    assert cli("generate", *QUICK)[0] == 0
+    with full(data_dir / "images"):
+        code, stdout, stderr = cli("generate", *QUICK, "--seed", "9")
+    assert (code, stdout) == (1, "") and "The disk is full" in stderr
+    assert len(gallery_files(data_dir)) == 1
 
 
 def test_a_bug_is_a_failure_without_a_traceback(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,11 +14,13 @@ from studio.domain.catalogue import Catalogue
 from studio.domain.errors import JobCancelled
 from studio.domain.events import Progress, Started
 from studio.domain.request import GenerationRequest
+from studio.files import make_folder
 from studio.gallery import opened
 from studio.generation import EngineHolder, job_images
 from studio.job import Job
 from studio.services import Services, load_engine, open_services
 from studio.settings import Settings
+from tests.unwritable import replaced_by_a_file
 
 QUICK = {"num_inference_steps": 6, "seed": 5}
 SCENES = ("a large red circle on a white background", "a small blue square on a white background", "two green stars")
@@ -134,6 +136,21 @@ def test_one_who_stops_ends_at_once_and_the_others_have_their_pictures(fast: Ser
     assert len(pixels(fast, jobs[2])) == 1 and fast.gallery.count() == 1
     later = ask(fast, SCENES[0], seed=9)
     assert len(pixels(fast, later)) == 1
+
+
+def test_one_who_stops_while_they_cannot_be_kept_takes_nothing_from_the_others(fast: Services) -> None:
+    jobs = [ask(fast, prompt, f"visitor {n}") for n, prompt in enumerate(SCENES)]
+    make_folder(fast.settings.images_dir)
+    with replaced_by_a_file(fast.settings.images_dir):
+        fast.runner.start()
+        while not (held := [job for job in jobs if job.held]):
+            time.sleep(0.01)
+        held[0].cancel()
+        with pytest.raises(JobCancelled):
+            held[0].result(10)
+    left = [job for job in jobs if job is not held[0]]
+    assert all(len(pixels(fast, job)) == 1 for job in left) and fast.gallery.count() == 2
+    assert {tuple(together(fast, job)) for job in left} != {("",)}, "what was drawn at once is what is kept"
 
 
 def test_all_who_wait_are_told_how_far_it_is(fast: Services) -> None:

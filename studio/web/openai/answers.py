@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from studio.domain.errors import JobCancelled, StudioError
-from studio.domain.events import Event, Failed, Finished, ImageReady, Progress
+from studio.domain.events import Event, Failed, Finished, Held, ImageReady, Progress
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
 from studio.domain.tags import without_tags
@@ -141,7 +141,7 @@ async def _pictures(job: Job, answers: Answers) -> AsyncGenerator[bytes]:
     gives up a connection on which nothing is heard.
 
     Raises:
-        StudioError: the job failed.
+        StudioError: the job failed, or is held.
         JobCancelled: it was cancelled, or the studio stops.
     """
     partials, ready, following = _Partials(answers.wishes.partial_images), dict[int, str](), 0
@@ -159,6 +159,8 @@ async def _pictures(job: Job, answers: Answers) -> AsyncGenerator[bytes]:
                 return
             case Failed():
                 raise StudioError(event.message, event.hint)
+            case Held():
+                job.check_goes_on()
             case _:
                 yield b": " + type(event).__name__.lower().encode() + b"\n\n"
     raise JobCancelled

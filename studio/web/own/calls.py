@@ -143,6 +143,7 @@ async def _drawn(kind: str, called: Called) -> Replies:
     job = live(called.services, called.services.runner.row(job_id))
     try:
         async for reply in _followed(called, job, float("inf")):
+            job.check_goes_on()
             yield reply
         if not job.is_over:
             raise JobCancelled

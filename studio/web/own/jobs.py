@@ -49,7 +49,8 @@ def live(services: Services, row: JobRow) -> Job:
 
 def job_view(services: Services, row: JobRow) -> JobView:
     """How the job of `row` stands."""
-    present = live(services, row).present()
+    job = live(services, row)
+    held, present = job.held, job.present()
     newest = next((event for event in reversed(present) if isinstance(event, Progress | Fetching)), None)
     records = services.gallery.of_job(row.id)
     return JobView(
@@ -60,6 +61,7 @@ def job_view(services: Services, row: JobRow) -> JobView:
         wait_s=services.ledger.wait_s(row.queue, ahead),
         progress=None if row.is_over or not isinstance(newest, Progress) else _view(ProgressView, newest),
         download=None if row.is_over or not isinstance(newest, Fetching) else _view(DownloadView, newest),
+        held=ProblemView(message=held.message, hint=held.hint) if held else None,
         num_pictures=len(records),
         pictures=[picture_link(record) for record in records[:MOST_PICTURES]],
         error=ProblemView(message=row.message, hint=row.hint) if row.state == "failed" else None,

@@ -159,6 +159,8 @@ async def _tell(server: "Server[Any, Any]", count: int, words: str) -> None:
 def _words(reply: Reply) -> str:
     """How far it is, in a few words; "" for what is no such thing."""
     stands = reply.told
+    if held := stands.get("held"):
+        return f"Waiting. {held['message']} {held['hint']}"
     if progress := stands.get("progress"):
         return (
             f"Step {progress['step']} of {progress['total']}, {progress['image_index'] + 1} of {progress['num_images']}"

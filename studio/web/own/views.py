@@ -48,7 +48,7 @@ class PictureLink(View):
 
 
 class ProblemView(View):
-    """Why a job failed."""
+    """Why a job failed, or does not go on."""
 
     message: str
     hint: str
@@ -68,6 +68,8 @@ class JobView(View):
     progress: ProgressView | None
     download: DownloadView | None
     """While a model's weights are fetched."""
+    held: ProblemView | None
+    """Why a running job does not go on at this moment, such as a disk that is full; it does by itself when it can."""
     num_pictures: int
     pictures: list[PictureLink]
     """The first hundred; the result has all."""
