@@ -8,7 +8,7 @@ import shutil
 import sys
 from typing import Any
 
-from gradio_client import Client
+from gradio_client import Client, handle_file
 
 address = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:7860"
 headers = {"X-Flash-Visitor": secrets.token_urlsafe(24)}  # who you are: with the same one you find your jobs again
@@ -27,6 +27,12 @@ paths, told = job.result()
 for path, picture in zip(paths, told["pictures"], strict=True):
     shutil.copy(path, f"seed-{picture['seed']}.png")
     print(f"seed-{picture['seed']}.png, guidance {picture['recipe']['guidance_scale']}")
+
+circle = handle_file("seed-7.png")
+(path,), _ = client.predict(
+    prompt="a large blue circle on a white background", image=circle, strength=0.8, seed=7, api_name="/generate"
+)
+shutil.copy(path, "blue.png")
 
 _, told = client.predict(prompts=[prompt], steps=[2, 4], num_images=1, seed=7, api_name="/flash")
 for column in told["comparison"]["columns"]:

@@ -1,7 +1,7 @@
 """Gradio's own API: endpoints that its clients see and call, made for programs. The page's listeners are none."""
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -10,24 +10,29 @@ from gradio import processing_utils, utils
 from gradio.block_function import BlockFunction
 from starlette.concurrency import run_in_threadpool
 
-from studio.domain.errors import StudioError
 from studio.domain.images import ImageRecord
 from studio.services import Services
+from studio.web.access import Caller, caller_of
+from studio.web.own.asking import check_is_somebody
+from studio.web.own.call_forms import PICTURES
 from studio.web.own.calls import Call, Reply, offered
 from studio.web.refusals import told
+from studio.web.uploads import Uploads
+from tabs.frame import Frame, refusal
 
 MAX_WAITING, MAX_ASKING = 32, 8
 """Calls at once that wait for something, and that do not. Who waits takes none of the places of those who ask, nor of
 those who look at the page."""
 _PNG = "image/png"
+_FILE = gr.FileData.model_json_schema()
 
 
-def build_client_api(page: gr.Blocks, services: Services) -> None:
+def build_client_api(page: Frame, services: Services) -> None:
     """Offer every call inside `page`, which is being built."""
     for call in offered(services):
         limit, group = (MAX_WAITING, "waiting") if call.is_long else (MAX_ASKING, "asking")
         gr.api(
-            _endpoint(call, services),
+            _endpoint(call, services, page.uploads),
             api_name=call.name,
             api_description=call.description,
             concurrency_limit=limit,
@@ -36,7 +41,7 @@ def build_client_api(page: gr.Blocks, services: Services) -> None:
         _describe(page.fns[max(page.fns)], call)
 
 
-def _endpoint(call: Call, services: Services) -> Any:
+def _endpoint(call: Call, services: Services, uploads: Uploads) -> Any:
     """`call` as a function of the kind that Gradio reads the parameters of."""
     fields = call.form.model_fields
 
@@ -44,11 +49,12 @@ def _endpoint(call: Call, services: Services) -> Any:
         values = dict(zip(fields, given, strict=False))
         assert request.request is not None, "whoever calls sends one"
         try:
+            values |= await run_in_threadpool(_sent, values, caller_of(request.request, services.settings), uploads)
             async with aclosing(call.replies(services, request.request, values)) as replies:
                 async for reply in replies:
                     yield await run_in_threadpool(_shown, call, services, reply)
         except Exception as error:
-            raise _refusal(told(error)) from None
+            raise refusal(told(error)) from None
 
     parameter, kind = inspect.Parameter, inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [
@@ -70,6 +76,19 @@ def _endpoint(call: Call, services: Services) -> Any:
     return endpoint
 
 
+def _sent(values: Mapping[str, Any], caller: Caller, uploads: Uploads) -> dict[str, bytes]:
+    """The pictures that are given as files.
+
+    Raises:
+        InvalidRequest: one is empty, or nobody could find again what comes of it.
+        NotFound: the caller sent no such file.
+    """
+    files = {name: values[name] for name in PICTURES if isinstance(values.get(name), dict)}
+    if files:
+        check_is_somebody(caller)
+    return {name: uploads.content(file.get("path"), caller, PICTURES[name]) for name, file in files.items()}
+
+
 def _shown(call: Call, services: Services, reply: Reply) -> Any:
     """A reply as Gradio sends it: files, where there are any, and what is told."""
     return ([_file(services, record) for record in reply.pictures], reply.told) if call.has_pictures else reply.told
@@ -82,19 +101,15 @@ def _file(services: Services, record: ImageRecord) -> dict[str, Any]:
     return gr.FileData(path=copy, orig_name=path.name, mime_type=_PNG).model_dump()
 
 
-def _refusal(error: StudioError) -> gr.Error:
-    """In the words of the page, which programs read as they are."""
-    return gr.Error(str(error), print_exception=False, title="This did not work")
-
-
 def _describe(listener: BlockFunction, call: Call) -> None:
     """Give the parameters of an endpoint their names, kinds and meanings, and its answers theirs."""
     schemas = call.schema.get("properties", {})
     for component, (name, schema) in zip(listener.inputs, schemas.items(), strict=True):
-        _put(component, name, {**_kind(schema), "additional_description": _meaning(schema)})
+        kind = _FILE if name in PICTURES else _kind(schema)
+        _put(component, name, {**kind, "additional_description": _meaning(schema)})
     answers = [("told", {"type": "object", "additionalProperties": {}, "description": "What came of it"})]
     if call.has_pictures:
-        file = gr.FileData.model_json_schema()
+        file = dict(_FILE)
         files = {"type": "array", "$defs": file.pop("$defs"), "items": file}
         answers.insert(0, ("pictures", {**files, "description": "PNG files, with their recipes inside"}))
     for component, answer in zip(listener.outputs, answers, strict=True):

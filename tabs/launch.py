@@ -4,7 +4,6 @@ import logging
 import secrets
 from typing import Any
 
-import gradio as gr
 from starlette.middleware import Middleware
 
 from studio.domain.errors import InvalidRequest
@@ -13,7 +12,9 @@ from studio.services import Services
 from studio.web.gate import Gate
 from studio.web.own.mcp_server import mcp_server
 from studio.web.routes import all_routes
+from studio.web.uploads import UploadsNoted
 from tabs import shell
+from tabs.frame import Frame
 from tabs.generate import MAX_FOLLOWERS
 from tabs.sessions import MOST_SESSIONS
 from tabs.zero_gpu_caller import ZeroGpuCaller
@@ -21,7 +22,7 @@ from tabs.zero_gpu_caller import ZeroGpuCaller
 logger = logging.getLogger(__name__)
 
 
-def launch(demo: gr.Blocks, services: Services) -> None:
+def launch(demo: Frame, services: Services) -> None:
     """Put the page up and say where it is.
 
     Raises:
@@ -43,7 +44,7 @@ def launch(demo: gr.Blocks, services: Services) -> None:
         print(f"It asks for this password: {made}", flush=True)
 
 
-def _open_page(demo: gr.Blocks, services: Services, password: str) -> tuple[Any, str, str | None]:
+def _open_page(demo: Frame, services: Services, password: str) -> tuple[Any, str, str | None]:
     settings = services.settings
     tools = mcp_server(services) if settings.mcp else None
     return demo.launch(
@@ -57,6 +58,7 @@ def _open_page(demo: gr.Blocks, services: Services, password: str) -> tuple[Any,
             "lifespan": tools.lifespan if tools else None,
             "middleware": [
                 Middleware(Gate, settings=settings, password=password),
+                Middleware(UploadsNoted, settings=settings, uploads=demo.uploads),
                 *([Middleware(ZeroGpuCaller, blocks=demo)] if is_zero_gpu() else []),
             ],
             "docs_url": None,

@@ -12,6 +12,7 @@ from tabs.client_api import build_client_api
 from tabs.distil import build_distil
 from tabs.evaluate import EvaluateTab, build_evaluate
 from tabs.flash import build_flash
+from tabs.frame import Frame
 from tabs.generate import GenerateTab, build_generate
 from tabs.handlers import QUIET, guarded
 from tabs.library import LibraryTab, build_library
@@ -42,9 +43,9 @@ _SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "s
 _SYSTEM_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
 
 
-def build(services: Services) -> gr.Blocks:
+def build(services: Services) -> Frame:
     """The whole page; nothing runs yet."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
+    with Frame(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as demo:
         build_client_api(demo, services)  # first: who comes later gets another name where two are the same
         gr.HTML(_header(services.settings), elem_id="header", js_on_load=None, apply_default_css=False)
         compared = build_browser_state("evaluation-systems")

@@ -29,8 +29,9 @@ from tabs import shell
 CIRCLE = "a red circle on a white background"
 GETS = (
     "/", "/health", "/health/ready", "/metrics", "/login", "/api/v1/", "/api/v1/docs", "/api/v1/openapi.json",
-    "/api/v1/models", "/api/v1/accelerators", "/api/v1/adapters", "/api/v1/samplers", "/api/v1/styles",
-    "/api/v1/pictures", "/api/v1/pictures/none", "/api/v1/jobs", "/api/v1/jobs/none", "/api/v1/nothing",
+    "/api/v1/models", "/api/v1/accelerators", "/api/v1/controls", "/api/v1/adapters", "/api/v1/samplers",
+    "/api/v1/styles", "/api/v1/pictures", "/api/v1/pictures/none", "/api/v1/jobs", "/api/v1/jobs/none",
+    "/api/v1/nothing",
     "/v1/models", "/v1/nothing", "/sdapi/v1/sd-models", "/sdapi/v1/samplers", "/sdapi/v1/loras", "/sdapi/v1/options",
     "/sdapi/v1/cmd-flags", "/sdapi/v1/progress", "/sdapi/v1/memory", "/sdapi/v1/nothing", "/pictures/..%2f..%2fx.png",
     "/pictures/none/thumb", "/evaluations/none/results.json", "/runs/none/grid.png", "/adapters/none/preview",

@@ -107,6 +107,8 @@ def test_gradios_client_draws_and_compares(runs: Ran) -> None:
     _, output, folder = runs["gradios_client"]
     records = [read_record(folder / f"seed-{seed}.png", f"seed-{seed}.png") for seed in (7, 8)]
     assert [record and record.recipe.num_inference_steps for record in records] == [12, 12]
+    blue = read_record(folder / "blue.png", "blue.png")
+    assert blue and blue.recipe.init_image and blue.recipe.strength == 0.8
     assert "pocket-sd15 to begin with" in output and re.search(r"\n4 steps: \d+\.\d\d s a picture", output)
 
 

@@ -34,8 +34,16 @@ async def read_json(request: Request) -> dict[str, Any]:
         InvalidRequest: it is JSON, and no object.
     """
     _check_type(request, JSON)
-    body = b"".join([chunk async for chunk in _limited(request, MAX_JSON_BYTES)])
-    return await run_in_threadpool(_object_in, body)
+    return await run_in_threadpool(_object_in, await read_bytes(request))
+
+
+async def read_bytes(request: Request) -> bytes:
+    """The body as it is.
+
+    Raises:
+        Refused: it is larger than `MAX_JSON_BYTES`.
+    """
+    return b"".join([chunk async for chunk in _limited(request, MAX_JSON_BYTES)])
 
 
 async def read_form(request: Request) -> list[tuple[str, bytes | str]]:

@@ -23,6 +23,7 @@ from tests.reliability.conftest import Score
 from tests.tabs.conftest import free_port, no_leaked_event_loops  # noqa: F401  (a fixture)
 from tests.tabs.test_authorisation import _answer
 from tests.tabs.test_authorisation_routes import routes_of, things
+from tests.watched_names import watched_names
 
 # Gradio asks pandas for an option that pandas 3 deprecates.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.future.no_silent_downcasting:DeprecationWarning")]
@@ -259,16 +260,21 @@ def test_no_listener_of_the_page_fetches_a_picture(studio: Studio, listener: Lis
     found = [each for each in studio.page.fns.values() if each.fn and any(isinstance(i, takes) for i in each.inputs)]
     assert found
     headers = {"Authorization": f"Bearer {PASSWORD}"}
-    asked = (f"http://127.0.0.1:{listener.server_port}/x.png", f"http://localhost:{listener.server_port}/redirect.png")
-    with httpx.Client(base_url=studio.page.local_url, headers=headers, timeout=30) as client:
+    asked = (
+        f"http://127.0.0.1:{listener.server_port}/x.png", f"http://localhost:{listener.server_port}/redirect.png",
+        "http://pictures.example.org/x.png", "https://pictures.example.org/x.png",
+    )  # fmt: skip
+    client = httpx.Client(base_url=studio.page.local_url, headers=headers, timeout=30)
+    with client, watched_names() as heard:
         for address in (*asked, str(studio.outside), f"file://{studio.outside}"):
             file = {"path": address, "url": address, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
             for each in found:
                 values = [_file(part, file) if isinstance(part, takes) else None for part in each.inputs]
                 told = _answer(client, each._id, each, values, "x")
                 assert SECRET not in told
-    assert listener.asked == []
-    score(inputs=len(found) * 4)
+    assert listener.asked == [] and heard
+    assert not [name for name in heard if "pictures.example.org" in name]
+    score(inputs=len(found) * 6)
 
 
 def _file(part: Any, file: dict[str, Any]) -> Any:

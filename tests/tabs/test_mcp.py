@@ -21,9 +21,11 @@ from PIL import Image
 from engines.base import Engine
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
+from engines.pocket.world import render
 from studio.metadata import read_record
 from studio.settings import PROJECT_ROOT
 from studio.web.access import new_token
+from studio.web.bodies import MAX_JSON_BYTES
 from studio.web.own.calls import CALLS
 from studio.web.own.mcp_server import PATH
 from tests.tabs.pages import PATIENCE_S, Page, page_up, until
@@ -34,6 +36,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ImageContent, TextContent
 
 from tests.running_app import running_app
+from tests.watched_names import watched_names
 
 # Gradio asks pandas for an option that pandas 3 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.future.no_silent_downcasting:DeprecationWarning")
@@ -181,6 +184,83 @@ def test_what_is_refused_is_refused_in_a_sentence(own: Tools) -> None:
     assert own.refusal("job", job="x", wait_s="long").startswith("wait_s is 'long'")
 
 
+def base64_scene(text: str = "a large blue circle on a white background") -> str:
+    scene = parse(text)
+    assert scene is not None
+    return encoded(render(scene, seed=3))
+
+
+def encoded(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def pixels(png: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(png)) as picture:
+        return picture.convert("RGB")
+
+
+def test_a_picture_is_drawn_over_as_the_library_does(page: Page, own: Tools) -> None:
+    given = base64_scene()
+    for image in (given, f"data:image/png;base64,{given}"):
+        result = own.call("generate", **QUICK, image=image, strength=0.6)
+        told = result.structuredContent or {}
+        (ours,) = page.services.generate(
+            **QUICK, init_image=pixels(base64.b64decode(given)), strength=0.6, again=True
+        )  # fmt: skip
+        assert ours.id != told["pictures"][0]["id"]
+        (picture,) = files(result)
+        kept = page.services.gallery.path(ours).read_bytes()
+        assert pixels(picture).tobytes() == pixels(kept).tobytes()
+    name = told["pictures"][0]["recipe"]["init_image"]
+    (named,) = files(own.call("generate", **QUICK, image=name, strength=0.6))
+    assert pixels(named).tobytes() == pixels(picture).tobytes()
+
+
+def test_what_a_mask_leaves_keeps_every_bit(own: Tools) -> None:
+    given, mask = base64_scene(), Image.new("L", (128, 128))
+    mask.paste(255, (64, 0, 128, 128))
+    values = {**QUICK, "image": given, "strength": 1, "mask_blur": 0}
+    (drawn,) = files(own.call("generate", **values, mask=encoded(mask)))
+    before, after = pixels(base64.b64decode(given)), pixels(drawn)
+    left, right = (0, 0, 64, 128), (64, 0, 128, 128)
+    assert after.crop(left).tobytes() == before.crop(left).tobytes()
+    assert after.crop(right).tobytes() != before.crop(right).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("http://pictures.example.org/a.png", "A picture at an address is not fetched."),
+        ("file:///etc/passwd", "A picture at an address is not fetched."),
+        ("/etc/passwd", "The picture is no base64. Send a PNG, JPEG or WebP picture"),
+        (base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>").decode(), "The picture is no PNG, JPEG or"),
+        ("data:image/png;base64,", "The picture is empty, or no base64."),
+        ({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "The picture is no file and no base64."),
+        (["x"], "The picture is no file and no base64."),
+        ("0" * 64, "There is no such picture here."),
+    ],
+)
+def test_what_is_no_picture_is_refused_and_nothing_is_drawn(
+    page: Page, own: Tools, given: object, sentence: str
+) -> None:
+    before, kept = page.services.gallery.count(), page.services.settings.sources_dir
+    names = set(kept.rglob("*.png"))
+    with watched_names() as heard:
+        assert own.refusal("generate", **QUICK, image=given).startswith(sentence)
+    assert not [name for name in heard if "pictures.example.org" in name]
+    assert (page.services.gallery.count(), set(kept.rglob("*.png"))) == (before, names)
+
+
+def test_no_more_is_read_than_our_own_api_reads(own: Tools) -> None:
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "generate", "arguments": {}}}
+    message["params"] = {"name": "generate", "arguments": {**QUICK, "image": "A" * MAX_JSON_BYTES}}
+    headers = {"Accept": "application/json, text/event-stream"}
+    answer = httpx.post(f"{own.url}{PATH}", json=message, headers=headers, timeout=60)
+    assert answer.status_code == 413 and "The body has more than 64 MB." in answer.json()["error"]["message"]
+
+
 def test_comparisons_evaluations_and_trainings_are_tools(own: Tools) -> None:
     told = own.told("flash", prompts=[PROMPT], steps=[2], baseline_steps=4, num_images=1)
     assert [column["name"] for column in told["comparison"]["columns"]] == ["baseline", "s2"]
@@ -202,6 +282,10 @@ def test_in_a_process_of_its_own_behind_a_password(address: str) -> None:
     ada, bob = (Tools(address, {**BEARER, "X-Flash-Visitor": new_token()}) for _ in range(2))
     names = [tool.name for tool in ada.use(lambda session: session.list_tools()).tools]
     assert names == [call.name for call in CALLS if not call.is_owners]
+    over = ada.call("generate", **QUICK, image=base64_scene(), strength=0.6).structuredContent or {}
+    name = over["pictures"][0]["recipe"]["init_image"]
+    assert ada.told("generate", **QUICK, image=name, strength=0.6)["pictures"][0]["id"] == over["pictures"][0]["id"]
+    assert bob.refusal("generate", **QUICK, image=name).startswith("There is no such picture here.")
     result = ada.call("generate", **QUICK)
     (data,) = files(result)
     with Image.open(io.BytesIO(data)) as picture:

@@ -1,10 +1,26 @@
 """What programs give that call the studio by name: parameters with what they mean. A model's docstring is what the call
 is for, its fields' descriptions are read by people and by language models."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from studio.domain.beginning import (
+    NO_HIRES,
+    USUAL_HIRES_STRENGTH,
+    USUAL_MASK_BLUR,
+    USUAL_STRENGTH,
+    BorderDown,
+    BorderLeft,
+    BorderRight,
+    BorderUp,
+    HiresScale,
+    HiresStrength,
+    MaskBlur,
+    ResizeMode,
+    Strength,
+)
 from studio.domain.flash import FlashRequest
 from studio.domain.request import (
     AcceleratorId,
@@ -20,6 +36,7 @@ from studio.domain.request import (
     StyleId,
     Width,
 )
+from studio.domain.steering import NO_CONTROL, USUAL_CONTROL_SCALE, ControlId, ControlScale, ControlSource
 from studio.domain.training import LearningRate, Name, NumSteps, Rank, Trigger
 from studio.domain.training_presets import PresetId, SubjectId
 
@@ -31,14 +48,17 @@ ModelName = Annotated[CheckpointId | None, Field(description="An id that `models
 AcceleratorName = Annotated[
     AcceleratorId | None, Field(description="An id that `models` lists: makes 2 to 8 steps enough. Without, none.")
 ]
+PICTURES: Mapping[str, str] = {"image": "init_image", "mask": "mask", "control_image": "control_image"}
+"""The parameters that are pictures: what a request calls them."""
+_FORMS = "A PNG, JPEG or WebP file, its base64, or the name that a recipe has for one. Addresses are not fetched."
 JobId = Annotated[str, Field(description="The id of a job, as the call that began it told.")]
 Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_S, description=_WAIT)]
 
 
 class GenerateCall(Frozen):
     """Draw pictures of what a prompt says, and wait for them. Gives PNG files with their recipes inside, and the
-    recipes: the seed, the steps, everything that makes the same picture again. What is left out is whatever suits the
-    model. Leaving stops the job."""
+    recipes: the seed, the steps, everything that makes the same picture again. With `image` another picture is drawn
+    over, with a `mask` a part of it. What is left out is whatever suits the model. Leaving stops the job."""
 
     prompt: Prompt
     negative_prompt: NegativePrompt = ""
@@ -56,6 +76,25 @@ class GenerateCall(Frozen):
     accelerator: AcceleratorName = None
     style: Annotated[StyleId | None, Field(description="Words around the prompt: an id that `models` lists.")] = None
     num_images: NumImages = 1
+    image: Annotated[str | None, Field(description=f"A picture to draw over. {_FORMS}")] = None
+    strength: Strength = USUAL_STRENGTH
+    mask: Annotated[
+        str | None, Field(description=f"White where `image` may change; elsewhere it keeps every pixel. {_FORMS}")
+    ] = None
+    mask_blur: MaskBlur = USUAL_MASK_BLUR
+    resize_mode: ResizeMode = "crop"
+    outpaint_left: BorderLeft = 0
+    outpaint_right: BorderRight = 0
+    outpaint_up: BorderUp = 0
+    outpaint_down: BorderDown = 0
+    hires_scale: HiresScale = NO_HIRES
+    hires_strength: HiresStrength = USUAL_HIRES_STRENGTH
+    control: Annotated[
+        ControlId, Field(description="A ControlNet, which keeps to `control_image`: an id that `models` lists.")
+    ] = NO_CONTROL
+    control_image: Annotated[str | None, Field(description=f"The shape to keep to. {_FORMS}")] = None
+    control_source: ControlSource = "picture"
+    control_scale: ControlScale = USUAL_CONTROL_SCALE
 
 
 class FlashCall(Frozen):
@@ -146,8 +185,8 @@ class StopCall(Frozen):
 
 
 class ModelsCall(Frozen):
-    """What there is to choose from: models, accelerators, samplers and styles, by the ids that other calls take, with
-    what is usual for each and its licence."""
+    """What there is to choose from: models, accelerators, ControlNets, samplers and styles, by the ids that other calls
+    take, with what is usual for each and its licence."""
 
 
 class AdaptersCall(Frozen):

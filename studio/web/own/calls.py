@@ -24,6 +24,7 @@ from studio.web.own.answers import short
 from studio.web.own.asking import check_is_somebody, submitted
 from studio.web.own.call_forms import (
     MAX_WAIT_S,
+    PICTURES,
     AdaptersCall,
     EvaluateCall,
     FlashCall,
@@ -34,11 +35,12 @@ from studio.web.own.call_forms import (
     TrainCall,
     TrainingCall,
 )
-from studio.web.own.catalogue import accelerators, adapters, models, samplers, styles
+from studio.web.own.catalogue import accelerators, adapters, controls, models, samplers, styles
 from studio.web.own.jobs import job_view, live, row_of
 from studio.web.own.results import result_view, run_view
 from studio.web.waiting import rest
 
+_CHOICES = (models, accelerators, controls, samplers, styles)
 LOOK_EVERY_S = 0.5
 """How often who waits is told how far it is; also how late it is noticed that they left."""
 
@@ -132,7 +134,9 @@ def offered(services: Services) -> tuple[Call, ...]:
 async def _begin(called: Called, kind: str) -> str:
     """Put a job in line; gives its id."""
     check_is_somebody(called.caller)
-    values = {name: value for name, value in called.values.items() if name != "wait_s"}
+    given = {name: value for name, value in called.values.items() if name != "wait_s"}
+    left_out = {name for name in PICTURES if given.get(name) is None}
+    values = {PICTURES.get(name, name): value for name, value in given.items() if name not in left_out}
     values["kind"] = kind
     return await run_in_threadpool(submitted, called.services, called.caller, values, called.once_key)
 
@@ -203,7 +207,7 @@ async def _stop(called: Called) -> Replies:
 
 async def _models(called: Called) -> Replies:
     services = called.services
-    views = await run_in_threadpool(lambda: [list_of(services) for list_of in (models, accelerators, samplers, styles)])
+    views = await run_in_threadpool(lambda: [list_of(services) for list_of in _CHOICES])
     yield Reply(told={name: value for view in views for name, value in plain(view).items()})
 
 

@@ -66,6 +66,27 @@ class AcceleratorList(View):
     accelerators: list[AcceleratorView]
 
 
+class ControlView(View):
+    """A ControlNet: what lets a model of its family keep to the shape of another picture."""
+
+    id: str
+    title: str
+    family: str
+    checkpoint: str | None
+    """The only model that it fits; null for all of its family but miniatures."""
+    reads: str
+    """The edges of a picture, or its depths."""
+    licence: str
+    note: str
+    hub_id: str | None
+
+
+class ControlList(View):
+    """Every ControlNet."""
+
+    controls: list[ControlView]
+
+
 class AdapterView(View):
     """An adapter; its `tag` in a prompt adds it."""
 
@@ -148,6 +169,11 @@ def accelerators(services: Services) -> AcceleratorList:
     return AcceleratorList(accelerators=_views(AcceleratorView, services.catalogue.accelerators))
 
 
+def controls(services: Services) -> ControlList:
+    """Every ControlNet."""
+    return ControlList(controls=_views(ControlView, services.catalogue.controls))
+
+
 def adapters(services: Services) -> AdapterList:
     """Every adapter that there is now."""
     return AdapterList(adapters=[_adapter(entry) for entry in services.adapters.store.entries()])
@@ -191,6 +217,7 @@ def _listed(path: str, title: str, answer: type[BaseModel], listed: Callable[[Se
 CATALOGUE_OPERATIONS = (
     _listed("/models", "The models there are", ModelList, models),
     _listed("/accelerators", "The accelerators there are", AcceleratorList, accelerators),
+    _listed("/controls", "The ControlNets there are", ControlList, controls),
     _listed("/adapters", "The adapters there are", AdapterList, adapters),
     _listed("/samplers", "The samplers there are", SamplerList, samplers),
     _listed("/styles", "The styles there are", StyleList, styles),

@@ -112,7 +112,7 @@ def test_answers_are_what_is_promised(api: httpx.Client, described: dict[str, An
     answers(described, "get", "/pictures/{picture_id}", api.get(f"{PREFIX}/pictures/none"))
     answers(described, "post", "/jobs", api.post(f"{PREFIX}/jobs", json={}))
     answers(described, "post", "/jobs", api.post(f"{PREFIX}/jobs", content="{}"))
-    for name in ("/pictures", "/models", "/accelerators", "/adapters", "/samplers", "/styles"):
+    for name in ("/pictures", "/models", "/accelerators", "/controls", "/adapters", "/samplers", "/styles"):
         answers(described, "get", name, api.get(PREFIX + name))
 
 
