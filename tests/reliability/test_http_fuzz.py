@@ -133,6 +133,7 @@ def refuse_broken_answer(answer: Any, told: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("swept_heap")
 @tiers(250, 1_500, 10_000)
 def test_whatever_is_sent_is_answered(client: tuple[TestClient, Services], score: Score, count: int) -> None:
     asking, services = client
