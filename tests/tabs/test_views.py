@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from studio.domain.events import Progress, Queued
-from tabs import views
+from studio.domain.events import Held, Progress, Queued
+from tabs import flash_views, run_grid_views, views
 from tests.studio.records import record
 
 
@@ -39,6 +39,13 @@ def test_a_preview_travels_inside_the_page() -> None:
 def test_the_place_in_the_queue(ahead: int, wait_s: float | None, line: str) -> None:
     event = Queued(job_id="a", index=0, time=0.0, ahead=ahead, wait_s=wait_s)
     assert json.loads(views.waiting(event))["line"] == line
+
+
+def test_what_a_job_waits_for_is_said_wherever_jobs_are_followed() -> None:
+    event = Held(job_id="a", index=3, time=0.0, message="The disk is full.", hint="Free some space.")
+    line = "Waiting. The disk is full. Free some space. This goes on by itself then."
+    assert json.loads(views.held(event))["line"] == line
+    assert run_grid_views.progress([event])[0] == flash_views.progress([event])[0] == line
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.44, "0.4 s"), (12.3, "12 s"), (200, "3 min 20 s")])
