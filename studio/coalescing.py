@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from engines.base import Engine, Order, Picture, Step
 from engines.sharing import are_alike, may_share
 from studio.additions import Additions
-from studio.domain.errors import JobCancelled, StudioError
-from studio.domain.events import Drawing
+from studio.domain.errors import JobCancelled, StorageFailed, StudioError
+from studio.domain.events import Drawing, Held
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
 from studio.domain.tags import adapters_named
@@ -133,9 +133,13 @@ class Coalescing:
 
     def _keep(self, unit: _Unit, picture: Picture, units: Sequence[_Unit]) -> None:
         def settle() -> None:
+            held = unit.of.job.held
             for each in units:
                 if each.of.job.cancelled():
-                    self._runner.settle_cancelled(each.of.job)
+                    with suppress(StorageFailed):  # it is tried again at the next look
+                        self._runner.settle_cancelled(each.of.job)
+                elif held and each.index in each.of.left and not each.of.job.held:
+                    each.of.job.emit(Held, message=held.message, hint=held.hint)
 
         settle()
         if unit.of.job.cancelled():

@@ -28,9 +28,9 @@ class DistillationService(RunService[DistillationPlan]):
         ledger: Ledger,
         settings: Settings,
         own_accelerators: OwnAccelerators,
-        drawing_queue: str,
+        drawer: JobRunner,
     ) -> None:
-        super().__init__(DistillationPlan, trainer, ledger, settings, drawing_queue)
+        super().__init__(DistillationPlan, trainer, ledger, settings, drawer)
         self._catalogue = catalogue
         self._own_accelerators = own_accelerators
 

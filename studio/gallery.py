@@ -6,6 +6,7 @@ the files are the truth, and a lost ledger is rebuilt from them.
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 
 from studio.c2pa_signing import C2paSigner
 from studio.domain.catalogue import Catalogue
-from studio.domain.errors import NotFound, StorageFailed
+from studio.domain.errors import JobCancelled, NotFound, StorageFailed
 from studio.domain.images import ImageRecord
 from studio.domain.request import ResolvedRequest
 from studio.files import atomic_write, make_folder, storage_errors, sweep_partials
@@ -66,7 +67,15 @@ class Gallery:
             try:
                 return self._stored(record, content)
             except StorageFailed as failed:
-                on_failure(failed)
+                self._wait(on_failure, failed, record)
+
+    def _wait(self, on_failure: OnStorageFailed, failed: StorageFailed, record: ImageRecord) -> None:
+        try:
+            on_failure(failed)
+        except JobCancelled:  # nobody wants it any more; else `reconcile` would find what is there of it
+            with suppress(OSError):
+                self.path(record).unlink(missing_ok=True)
+            raise
 
     def _stored(self, record: ImageRecord, content: bytes) -> ImageRecord:
         """Write file and row; what an earlier try left of them is written over."""

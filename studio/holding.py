@@ -45,13 +45,15 @@ class Holding:
         """
         if not failed.may_pass:
             raise failed
-        if failed.message != self._told:
+        began = time.monotonic()
+        if failed.hint != self._told:  # its message may count what is free
             logger.warning("job %s is held: %s", self._job.id, failed.message)
             self._job.emit(Held, message=failed.message, hint=failed.hint)
-            self._told = failed.message
-        again = time.monotonic() + next(self._pauses)
-        while time.monotonic() < again:
+            self._told = failed.hint
+        again = began + next(self._pauses)
+        while (now := time.monotonic()) < again:
             self._meanwhile()
             if self._job.cancelled():
                 raise JobCancelled
             time.sleep(_LOOK_S)
+        self._job.held_s += now - began

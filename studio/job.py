@@ -32,6 +32,8 @@ class Job:
         self.visitor = row.visitor
         self.context: Context | None = None
         """What was known where it was asked for, of `contextvars`; None where nobody needs it."""
+        self.held_s = 0.0
+        """For how long it has been held, in seconds."""
         self._ledger = ledger
         self._runner_id = runner_id
         self._stopping = stopping
@@ -63,9 +65,19 @@ class Job:
             raise StorageFailed(held.message, held.hint, may_pass=True)
 
     def cancel(self) -> bool:
-        """Ask for the end: at once if the job waits, within a step if it runs. False if it was over already."""
-        if not self._ledger.request_cancel(self.id):
-            return False
+        """Ask for the end: at once if the job waits, within a step if it runs. False if it was over already.
+
+        Raises:
+            StorageFailed: the ledger cannot be written, and the job is not held for just that.
+        """
+        try:
+            if not self._ledger.request_cancel(self.id):
+                return False
+        except StorageFailed:
+            if self.held is None:
+                raise
+            self._cancel.set()
+            return True
         self._cancel.set()
         row = self._ledger.job(self.id)
         if row.is_over:

@@ -183,11 +183,11 @@ class JobLedger(LedgerBase):
             oldest = session.scalar(times.offset(most - 1).limit(1))
         return 0.0 if oldest is None else max(0.0, oldest + within_s - time.time())
 
-    def is_running(self, queue: str) -> bool:
-        """Whether somebody works on a job of `queue`."""
+    def running(self, queue: str) -> list[str]:
+        """The ids of the jobs of `queue` that somebody works on."""
         with self._reading() as session:
-            running = select(JobEntry.id).where(JobEntry.queue == queue, JobEntry.state == "running").limit(1)
-            return session.scalar(running) is not None
+            running = select(JobEntry.id).where(JobEntry.queue == queue, JobEntry.state == "running")
+            return list(session.scalars(running))
 
     def job(self, job_id: str) -> JobRow:
         """Raises NotFound for an id that no job has."""

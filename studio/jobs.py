@@ -150,7 +150,8 @@ class JobRunner:
         finally:
             for rider in riders:
                 if not rider.is_over:
-                    self._ledger.release_job(rider.id)
+                    with contextlib.suppress(StudioError):  # one that stays behind takes nothing from the others
+                        self._ledger.release_job(rider.id)
 
     def finish(self, job: Job, summary: dict[str, Any]) -> None:
         """End a job that was taken along."""
@@ -195,6 +196,13 @@ class JobRunner:
     def active(self, visitor: str | None) -> list[Job]:
         """What `visitor`, or with None anybody, has waiting or running, oldest first."""
         return [self.job(row.id) for row in self._ledger.active_jobs(visitor)]
+
+    def is_at_work(self) -> bool:
+        """Whether somebody, in whatever process, works on a job of this queue; on one that is held nobody does."""
+        ids = self._ledger.running(self._queue)
+        with self._lock:
+            jobs = [self._jobs.get(job_id) for job_id in ids]
+        return any(job is None or job.held is None for job in jobs)
 
     def jobs_ahead(self, job: Job) -> int:
         """How many jobs come before this one."""

@@ -26,20 +26,20 @@ _LISTEN_S = 0.25
 
 class RunService(ABC, Generic[PlanT]):
     """Puts runs of one kind into the line of all trainings, and works on them, each in a process. While pictures are
-    drawn by the jobs of `drawing_queue`, training waits: two at once would take longer than one after the other."""
+    drawn by the jobs of the `drawer`, training waits: two at once would take longer than one after the other."""
 
     KIND: ClassVar[str]
     PRODUCT: ClassVar[str]
     """What comes of its runs, as their summary and, with `_id`, their record call it."""
 
     def __init__(
-        self, plan_type: type[PlanT], trainer: JobRunner, ledger: Ledger, settings: Settings, drawing_queue: str
+        self, plan_type: type[PlanT], trainer: JobRunner, ledger: Ledger, settings: Settings, drawer: JobRunner
     ) -> None:
         self.runs = Runs(settings.runs_dir, plan_type)
         self._trainer = trainer
         self._ledger = ledger
         self._settings = settings
-        self._drawing_queue = drawing_queue
+        self._drawer = drawer
         trainer.register(self.KIND, self.work)
 
     @abstractmethod
@@ -140,7 +140,7 @@ class RunService(ABC, Generic[PlanT]):
         while not process.is_over:
             if job.cancelled():
                 process.stop()
-            elif process.hold(self._ledger.is_running(self._drawing_queue)):
+            elif process.hold(self._drawer.is_at_work()):
                 _tell(job, step, total, WAITING)
             match process.next(_LISTEN_S):
                 case Trained(step=step, total=total, step_s=step_s):

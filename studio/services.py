@@ -168,8 +168,8 @@ def open_services(
     generation = _generation(settings, catalogue, ledger, runner, gallery, holder, additions)
     scoring = ScoringService(OfferedJudges(settings.judges_dir, offline=settings.offline), ledger, gallery, holder)
     trainer = JobRunner(ledger, queue=f"{queue}-training", max_queued=settings.max_queued)
-    distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawing_queue=queue)
-    training = TrainingService(catalogue, trainer, ledger, settings, adapters.store, holder, drawing_queue=queue)
+    distillation = DistillationService(catalogue, trainer, ledger, settings, own_accelerators, drawer=runner)
+    training = TrainingService(catalogue, trainer, ledger, settings, adapters.store, holder, drawer=runner)
     evaluations = EvaluationService(catalogue, runner, gallery, generation, scoring, settings)
     services = Services(
         settings=settings,

@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 
@@ -28,7 +28,7 @@ class StepReporter:
 
     def __init__(self, job: Job, num_images: int = 1, done: int = 0, work: Sequence[float] | None = None) -> None:
         self._job = job
-        self._pace = _Pace(work or [1.0] * num_images, done)
+        self._pace = _Pace(work or [1.0] * num_images, done, lambda: time.monotonic() - job.held_s)
         self._previews = _Previews()
         self._fetch: tuple[float, int] | None = None
         self._told_at = -math.inf
@@ -94,13 +94,14 @@ class _Previews:
 
 class _Pace:
     """Counts pictures and estimates the time left from the pace since this run's first step (loading not counted), or
-    since a picture was begun again."""
+    since a picture was begun again. Its `clock` (in seconds) stands while nothing is done."""
 
-    def __init__(self, work: Sequence[float], done: int) -> None:
+    def __init__(self, work: Sequence[float], done: int, clock: Callable[[], float]) -> None:
         self.image_index = done
         self.together = 1
         self._work = work
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._since: tuple[float, float] | None = None
         self._done = 0.0
 
@@ -110,11 +111,11 @@ class _Pace:
 
     @property
     def elapsed_s(self) -> float:
-        return time.monotonic() - self._started
+        return self._clock() - self._started
 
     def eta_s(self, step: Step) -> float | None:
         """Seconds left after `step` of the present picture; None while there is nothing to go by."""
-        now = time.monotonic()
+        now = self._clock()
         finished, current = self._work[: self.image_index], self._work[self.image_index :][: self.together]
         before, self._done = self._done, sum(finished) + sum(current) * step.step / step.total
         if self._since is None or self._done <= before:

@@ -15,14 +15,14 @@ IDLE_S = 1.0
 """How often a waiting reader looks around (`on_idle`), in seconds."""
 
 EventT = TypeVar("EventT", bound=Event)
-_NEWEST = (Fetching, Progress, Held)
+_NEWEST = (Fetching, Progress)
 
 
 class EventStream:
     """Events with rising indexes; the terminal one, of which there is at most one, is the last.
 
-    Only the newest progress, of a download or of a picture, or what keeps it from going on, is kept, and the newest
-    place in line, which is told until something else happens, so that a stream stays small however long its job.
+    Only the newest progress, of a download or of a picture, is kept, and the newest place in line, which is told until
+    something else happens, as is what keeps it from going on; so a stream stays small however long its job.
     `is_stopped` tells readers that nothing will come for now, `on_idle` is called now and then while they wait.
     """
 
@@ -71,9 +71,9 @@ class EventStream:
         with self._changed:
             event = event_type(job_id=self._job_id, index=self._next_index, time=time.time(), **values)
             if self._terminal() is None and not self._has_image(event) and not self._is_late(event):
-                if isinstance(event, _NEWEST):
-                    self._events = [old for old in self._events if not isinstance(old, _NEWEST)]
-                elif isinstance(event, Queued):
+                outdated = (Held, *_NEWEST) if isinstance(event, _NEWEST) else Held  # for it goes on
+                self._events = [old for old in self._events if not isinstance(old, outdated)]
+                if isinstance(event, Queued):
                     self._events = []
                 elif isinstance(event, TERMINAL):
                     self._events = [_small(old) for old in self._events]

@@ -65,9 +65,9 @@ class TrainingService(RunService[TrainingPlan]):
         settings: Settings,
         adapters: AdapterStore,
         engine: EngineHolder,
-        drawing_queue: str,
+        drawer: JobRunner,
     ) -> None:
-        super().__init__(TrainingPlan, trainer, ledger, settings, drawing_queue)
+        super().__init__(TrainingPlan, trainer, ledger, settings, drawer)
         self._catalogue = catalogue
         self._adapters = adapters
         self._preflights = PreflightService(catalogue, settings, engine)

@@ -6,14 +6,12 @@ import gradio as gr
 from gradio.block_function import BlockFunction
 from gradio.components.api_component import Api
 from gradio.exceptions import InvalidPathError
+from gradio.state_holder import SessionState
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from pydantic import ValidationError
 
 from studio.domain.errors import InvalidRequest, NotFound, StudioError
 from studio.web.uploads import Uploads
-
-_NOT_FETCHED = InvalidRequest("A file at an address is not fetched.", "Send the file itself.")
-_NOT_SENT = NotFound("This is no file that was sent here.", "Send the file itself.")
 
 
 class Frame(gr.Blocks):
@@ -33,9 +31,19 @@ class Frame(gr.Blocks):
             traverse(inputs, _check_is_here, _is_file)
             return await super().preprocess_data(block_fn, [*inputs, *usual], state, explicit_call)
         except InvalidPathError:
-            raise refusal(_NOT_SENT) from None
+            raise refusal(_not_sent()) from None
         except StudioError as error:
             raise refusal(error) from None
+        finally:
+            _forget(block_fn, state)
+
+
+def _forget(block_fn: BlockFunction, state: Any) -> None:
+    """Gradio keeps the last value of each parameter for as long as the session; those of calls may be whole pictures,
+    and the sessions of calls end with no page."""
+    for each in block_fn.inputs if isinstance(state, SessionState) else ():
+        if isinstance(each, Api):
+            state._update_value_in_config(each._id, None)  # pyright: ignore[reportPrivateUsage]
 
 
 def refusal(error: StudioError) -> gr.Error:
@@ -48,10 +56,14 @@ def _is_file(value: Any) -> bool:
     try:
         return is_file_obj_with_meta(value) and bool(gr.FileData(**value))
     except (AttributeError, ValidationError):
-        raise _NOT_SENT from None
+        raise _not_sent() from None
 
 
 def _check_is_here(file: dict[str, Any]) -> dict[str, Any]:
     if is_http_url_like(file["path"]):
-        raise _NOT_FETCHED
+        raise InvalidRequest("A file at an address is not fetched.", "Send the file itself.")
     return file
+
+
+def _not_sent() -> NotFound:
+    return NotFound("This is no file that was sent here.", "Send the file itself.")

@@ -5,14 +5,16 @@ import secrets
 from typing import Any
 
 from starlette.middleware import Middleware
+from starlette.types import Scope
 
 from studio.domain.errors import InvalidRequest
 from studio.domain.hosting import is_zero_gpu
 from studio.services import Services
+from studio.web.bodies import Bounded
 from studio.web.gate import Gate
 from studio.web.own.mcp_server import mcp_server
 from studio.web.routes import all_routes
-from studio.web.uploads import UploadsNoted
+from studio.web.uploads import UPLOAD, UploadsNoted
 from tabs import shell
 from tabs.frame import Frame
 from tabs.generate import MAX_FOLLOWERS
@@ -44,6 +46,11 @@ def launch(demo: Frame, services: Services) -> None:
         print(f"It asks for this password: {made}", flush=True)
 
 
+def _is_call(scope: Scope) -> bool:
+    """Whether it is one of Gradio's own requests with JSON; it has a limit for files alone."""
+    return scope["method"] == "POST" and scope["path"].startswith("/gradio_api/") and scope["path"] != UPLOAD
+
+
 def _open_page(demo: Frame, services: Services, password: str) -> tuple[Any, str, str | None]:
     settings = services.settings
     tools = mcp_server(services) if settings.mcp else None
@@ -58,6 +65,7 @@ def _open_page(demo: Frame, services: Services, password: str) -> tuple[Any, str
             "lifespan": tools.lifespan if tools else None,
             "middleware": [
                 Middleware(Gate, settings=settings, password=password),
+                Middleware(Bounded, is_bounded=_is_call),
                 Middleware(UploadsNoted, settings=settings, uploads=demo.uploads),
                 *([Middleware(ZeroGpuCaller, blocks=demo)] if is_zero_gpu() else []),
             ],

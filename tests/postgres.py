@@ -35,7 +35,7 @@ def running(bin_dir: Path) -> Iterator[str]:
             command = [bin_dir / program, "-D", folder / "data", *arguments]
             subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
-        do("initdb", "--auth=trust", "--no-sync", "--encoding=UTF8", f"--username={account}")
+        do("initdb", "--auth=trust", "--no-sync", "--no-locale", "--encoding=UTF8", f"--username={account}")
         do("pg_ctl", "start", "--wait", "--silent", "-l", f"{folder}/log", "-o", f"-h '' -k {folder} -c fsync=off")
         try:
             yield f"postgresql+psycopg://{account}@/{{}}?host={folder}"

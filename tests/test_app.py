@@ -29,8 +29,8 @@ def test_a_page_for_others_makes_a_password_of_its_own(tmp_path: Path, how: dict
         found = re.fullmatch(r"It asks for this password: (\S{16,})\n", app.said.readline())
         assert found, "printed behind the address"
         for headers in ({}, {"Authorization": f"Bearer {found[1][:-1]}"}):
-            assert httpx.get(f"{app.url}/config", headers=headers).status_code == 401
-        config = httpx.get(f"{app.url}/config", headers={"Authorization": f"Bearer {found[1]}"})
+            assert httpx.get(f"{app.url}/config", headers=headers, timeout=60).status_code == 401
+        config = httpx.get(f"{app.url}/config", headers={"Authorization": f"Bearer {found[1]}"}, timeout=60)
     assert config.status_code == 200 and "Generate" in config.text and "Train LoRA" not in config.text
     assert found[1] not in (tmp_path / "app.log").read_text()
 

@@ -142,11 +142,11 @@ def test_the_image_as_a_folder_starts_is_healthy_draws_and_stops(image: Path, tm
             time.sleep(0.5)
         url = f"http://127.0.0.1:{port}"
         asked = {"prompt": "a red circle", "steps": 4}
-        assert httpx.post(f"{url}/v1/images/generations", json=asked).status_code == 401
+        assert httpx.post(f"{url}/v1/images/generations", json=asked, timeout=60).status_code == 401
         key = {"Authorization": f"Bearer {PASSWORD}"}
         drawn = httpx.post(f"{url}/v1/images/generations", json=asked, headers=key, timeout=PATIENCE_S)
         assert drawn.status_code == 200 and len(list((tmp_path / "data").rglob("*.png"))) == 1
         process.send_signal(getattr(signal, of("STOPSIGNAL")[0]))
         process.wait(60)
-    with httpx.Client() as client, pytest.raises(httpx.ConnectError):
+    with httpx.Client(timeout=60) as client, pytest.raises(httpx.ConnectError):
         client.get(url)

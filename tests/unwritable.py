@@ -1,5 +1,6 @@
 """Folders that cannot be written for a while, for real: as when a disk is away, read-only or full."""
 
+import shutil
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,7 +18,11 @@ def replaced_by_a_file(folder: Path) -> Generator[None]:
         yield
     finally:
         folder.unlink()
-        kept.rename(folder)
+        try:
+            kept.rename(folder)
+        except OSError:  # it was made anew meanwhile
+            shutil.copytree(kept, folder, dirs_exist_ok=True)
+            shutil.rmtree(kept)
 
 
 @contextmanager
@@ -37,7 +42,7 @@ def full(folder: Path) -> Generator[None]:
 def _mounted(folder: Path, options: str) -> Generator[None]:
     """A disk of its own in place of `folder`."""
     command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("nothing may be mounted here")
     try:
         yield

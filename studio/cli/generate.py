@@ -98,7 +98,7 @@ def _watch(job: Job, deliver: Callable[[str], None], reporter: Silent, timeout: 
     for event in job.events(timeout=timeout, previews=False):
         if isinstance(event, ImageReady):
             deliver(event.image_id)
-        elif isinstance(event, Held):  # a script would wait for good
+        elif isinstance(event, Held) and job.held:  # a script would wait for good
             return event
         else:
             reporter.event(event)

@@ -1,13 +1,15 @@
 """The bodies of requests: JSON, or a form with files. None is read beyond its limit into memory."""
 
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.domain.errors import InvalidRequest
 from studio.web.refusals import Refused
@@ -44,6 +46,39 @@ async def read_bytes(request: Request) -> bytes:
         Refused: it is larger than `MAX_JSON_BYTES`.
     """
     return b"".join([chunk async for chunk in _limited(request, MAX_JSON_BYTES)])
+
+
+class Bounded:
+    """ASGI app: `app`, from which bodies are kept that are larger than those of our own API, which programs that it is
+    made of may have no limit for. They are read whole before it is asked."""
+
+    def __init__(self, app: ASGIApp, is_bounded: Callable[[Scope], bool] = lambda _: True) -> None:
+        self._app = app
+        self._is_bounded = is_bounded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._is_bounded(scope):
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await read_bytes(Request(scope, receive))
+        except ClientDisconnect:
+            return
+        except Refused as error:
+            said = {"error": {"message": str(error)}}
+            await JSONResponse(said, error.status, error.headers)(scope, receive, send)
+            return
+        await self._app(scope, _again(body, receive), send)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """What `receive` gives, from the beginning, where `body` was read of it already."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def received() -> Message:
+        return first.pop() if first else await receive()
+
+    return received
 
 
 async def read_form(request: Request) -> list[tuple[str, bytes | str]]:

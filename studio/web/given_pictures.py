@@ -16,6 +16,7 @@ from studio.web.access import Caller
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"\s*(?!data:)[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_SPACES = b" \t\r\n\f\v"
 _CALLED = {"mask": "The mask", "control_image": "The shape to keep to"}
 
 
@@ -61,7 +62,7 @@ def decoded(given: object, field: str) -> bytes:
         header, _, text = given.partition(",")
         text = text if header.lower().endswith(";base64") else ""
     try:
-        content = base64.b64decode("".join(text.split()), validate=True)
+        content = base64.b64decode(text.encode("ascii").translate(None, _SPACES), validate=True)
     except ValueError:
         raise Unreadable(f"{what} is no base64.", hint, field) from None
     if not content:

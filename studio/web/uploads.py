@@ -79,6 +79,8 @@ class UploadsNoted:
             caller = caller_of(Request(scope), self._settings)
         except StudioError:  # nobody who could be told apart
             return
+        if caller.owner is not None and not caller.is_named:  # a browser: only programs come back for what they sent
+            return
         paths: list[str] = json.loads(answer)
         for path in paths:
             self._uploads.note(path, caller)

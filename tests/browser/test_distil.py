@@ -8,7 +8,7 @@ from tests.browser.conftest import Open, Server, serious, wait_until_ready
 pytestmark = pytest.mark.browser
 
 PATIENCE_MS = 300_000
-NUMBERS = {"num-steps": "400", "num-pictures": "8", "batch-size": "2", "rank": "2", "look-every": "5"}
+NUMBERS = {"num-steps": "400", "num-pictures": "8", "batch-size": "2", "rank": "2", "look-every": "20"}
 
 
 def unfold(page: Page) -> None:

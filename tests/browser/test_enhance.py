@@ -56,7 +56,7 @@ def test_where_the_words_came_from_survives_a_reload(open_page: Open) -> None:
     page.click("#enhance")
     page.locator(".suggestion").first.get_by_role("button").click()
     sync_api.expect(page.locator("#prompt-origin")).to_contain_text("two golden balls")
-    page.wait_for_timeout(1500)  # the settings are kept once they stand
+    page.wait_for_timeout(4000)  # the settings are kept once they stand
     page.reload()
     wait_until_ready(page)
     sync_api.expect(page.locator("#prompt-origin")).to_contain_text("two golden balls")

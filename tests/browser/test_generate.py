@@ -33,6 +33,7 @@ def ask(page: Page, prompt: str, **numbers: int) -> None:
 def open_care(page: Page) -> None:
     if not page.is_visible("#num-inference-steps"):
         page.click("#care button.label-wrap")
+        page.wait_for_timeout(500)  # its sliders set their own values once more
 
 
 def set_number(page: Page, control: str, number: int) -> None:
@@ -74,7 +75,7 @@ def shown_file(page: Page, server: Any) -> bytes:
 
 
 def test_an_engine_that_is_killed_is_replaced_and_the_picture_arrives(page: Page, server: Any) -> None:
-    generate(page, seed=4711, steps=100)
+    generate(page, seed=4711, steps=150)
     expect_text(page, ".stage-line", STEP)
     killed = server.engine
     killed.kill()
@@ -111,12 +112,13 @@ def test_stop_ends_within_a_step_and_keeps_finished_pictures(page: Page, server:
     page.wait_for_selector(".stage:not([data-phase=running]):not([data-phase=waiting])", timeout=20_000)
     expect_text(page, "#stage", "Stopped")
     assert len(server.pictures) < before + 8
-    assert page.locator("#strip li").count() == len(server.pictures) - before
+    sync_api.expect(page.locator("#strip li")).to_have_count(len(server.pictures) - before)
 
 
 def test_a_reload_in_the_middle_finds_the_job_again(page: Page) -> None:
     generate(page, "two green rings on a black background", **LONG)
     expect_text(page, ".stage-line", STEP)
+    page.wait_for_timeout(1500)  # the settings are kept once they stand
     page.reload(wait_until="domcontentloaded")
     page.wait_for_selector("body[data-ready='1']")
     sync_api.expect(page.locator("#prompt textarea")).to_have_value("two green rings on a black background")

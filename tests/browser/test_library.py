@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_generate import STEP, expect_text, make
+from tests.browser.test_generate import STEP, expect_text, make, set_number
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -28,6 +28,9 @@ def test_a_picture_is_found_reproduced_and_sent_back(page: Any) -> None:
 
 
 def test_a_reproduction_can_be_stopped_or_left(page: Any) -> None:
+    page.click("#exact-size button.label-wrap")
+    for side in ("#width", "#height"):
+        set_number(page, side, 192)  # so that it still runs when it is stopped
     make(page, seed=31, steps=150)
     make(page, seed=32)
     sync_api.expect(page.locator("#strip li")).to_have_count(2)

@@ -47,6 +47,9 @@ def drawn(page: Page) -> int:
 def test_shares_fill_in_while_it_runs_and_it_stops_goes_on_and_is_taken_along(page: Page, tmp_path: Path) -> None:
     opened(page)
     ask(page, 10)
+    steps = page.locator("#probe-steps input[type=number]")
+    steps.fill("100")  # so that it still runs when it is looked at
+    steps.blur()
     page.locator("#probe-start").click()
     expect(page.locator("#probe-told table").first).to_be_visible()
     assert 0 < drawn(page) < 10, "there are shares before all is drawn"

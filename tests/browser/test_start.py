@@ -61,6 +61,10 @@ def test_what_is_painted_over_changes_and_the_rest_keeps_its_pixels(
     page.fill("#prompt textarea", "a small blue square on a yellow background")
     page.wait_for_timeout(2000)  # the editor lays its picture out
     box = canvas.bounding_box()
+    for _ in range(20):
+        page.wait_for_timeout(250)
+        if box == (box := canvas.bounding_box()):
+            break
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)

@@ -76,7 +76,7 @@ def turned(alone: Page) -> None:
         return across, [row.locator("th").inner_text() for row in table.locator("tr").all()[1:]]
 
     def look() -> list[str]:
-        assert alone.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        alone.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
         return [image.get_attribute("src") or "" for image in table.locator("img").all()]
 
     assert heads() == (["2", "4"], ["full", "tiny"])

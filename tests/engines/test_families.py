@@ -141,7 +141,7 @@ def test_fifty_changes_of_family_leave_memory_where_it_was(models_dir: Path, cat
             release_memory()
             after_first_round = process.memory_info().rss
     release_memory()
-    assert process.memory_info().rss <= 1.02 * after_first_round
+    assert process.memory_info().rss <= 1.05 * after_first_round
 
 
 @pytest.mark.parametrize(("placed", "holding"), [("sd15", "SDXL"), ("sd21", "SD 1.5"), ("sdxl", "SD 2.1")])

@@ -346,9 +346,9 @@ def test_a_silent_hub_is_given_up(hub: FakeHub, place: Path, monkeypatch: pytest
 
 
 def test_being_held_is_not_the_hubs_silence(hub: FakeHub, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "STALL_S", 0.4)
+    monkeypatch.setattr(hub_module, "STALL_S", 1.5)
     hub.faults.statuses = [503]
-    pauses = iter([0.0, 0.6, 0.6, 0.6])
+    pauses = iter([0.0, 2.0, 2.0, 2.0])
     assert len(pairs(get(hub, place, check=lambda: time.sleep(next(pauses, 0.0))))) == 4
 
 

@@ -106,9 +106,9 @@ INFOTEXTS = (
 
 @pytest.mark.parametrize("text", INFOTEXTS, ids=range(len(INFOTEXTS)))
 def test_a_pasted_text_says_only_what_we_know(text: str, score: Score) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     found = request_from_infotext(text, CATALOGUE)
-    assert time.process_time() - began < 1
+    assert time.thread_time() - began < 1
     asked = found.request
     assert set(asked.model_dump()) == set(GenerationRequest.model_fields)
     assert asked.checkpoint in {None, *(row.id for row in CATALOGUE.checkpoints)}

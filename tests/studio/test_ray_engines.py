@@ -315,4 +315,4 @@ def test_no_secret_leaves_for_the_actors(settings: Settings) -> None:
 @needs_ray
 def test_a_page_with_actors_ends_in_peace(tmp_path: Path) -> None:
     with running_app(tmp_path, FLASH_STUDIO_OFFLINE="1", FLASH_STUDIO_RAY_WORKERS="1", OMP_NUM_THREADS="1") as app:
-        until(lambda: bool(httpx.get(f"{app.url}/health").json()["loaded"]))
+        until(lambda: bool(httpx.get(f"{app.url}/health", timeout=60).json()["loaded"]))

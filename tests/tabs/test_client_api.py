@@ -64,7 +64,7 @@ def test_the_documentation_has_the_calls_and_none_of_the_pages_listeners(own: Pa
     assert "num_inference_steps: int | None (not required, defaults to:   None)" in told
     assert "pictures: list[filepath]" in told
     for path in ("info", "openapi.json"):
-        assert "on_generate" not in httpx.get(f"{own.url}gradio_api/{path}").text
+        assert "on_generate" not in httpx.get(f"{own.url}gradio_api/{path}", timeout=60).text
     listeners = [fn for fn in own.demo.fns.values() if fn.api_visibility != "private"]
     assert {fn.api_name for fn in listeners} == {call.name for call in CALLS}
     generate = described["named_endpoints"]["/generate"]
@@ -125,8 +125,10 @@ def test_a_client_that_cancels_or_goes_away_stops_its_job(own: Page, client: Any
     index = next(index for index, fn in own.demo.fns.items() if fn.api_name == "generate")
     values = [ENDLESS.get(name, field.default) for name, field in CALLS[0].form.model_fields.items()]
     asked = {"fn_index": index, "data": values, "session_hash": "goes-away"}
-    httpx.post(f"{own.url}gradio_api/queue/join", json=asked).raise_for_status()
-    with httpx.stream("GET", f"{own.url}gradio_api/queue/data", params={"session_hash": "goes-away"}) as heard:
+    httpx.post(f"{own.url}gradio_api/queue/join", json=asked, timeout=60).raise_for_status()
+    with httpx.stream(
+        "GET", f"{own.url}gradio_api/queue/data", params={"session_hash": "goes-away"}, timeout=60
+    ) as heard:
         next(line for line in heard.iter_lines() if '"process_generating"' in line)
         (active,) = own.services.runner.active("local")
     until(lambda: own.services.runner.row(active.id).state == "cancelled")
@@ -207,7 +209,7 @@ def test_what_there_is_to_choose_from_is_listed(own: Page, client: Any) -> None:
 
 
 def test_nobody_goes_round_the_line(own: Page) -> None:
-    assert httpx.post(f"{own.url}gradio_api/run/generate", json={"data": [PROMPT]}).status_code == 404
+    assert httpx.post(f"{own.url}gradio_api/run/generate", json={"data": [PROMPT]}, timeout=60).status_code == 404
 
 
 def test_a_password_is_asked_for_and_three_ways_are_open(shared: Page) -> None:

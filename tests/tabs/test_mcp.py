@@ -293,12 +293,12 @@ def test_in_a_process_of_its_own_behind_a_password(address: str) -> None:
     told = result.structuredContent or {}
     recipe = told["pictures"][0]["recipe"]
     assert (recipe["prompt"], recipe["seed"], recipe["num_inference_steps"]) == (PROMPT, 7, 6)
-    served = httpx.get(address + told["pictures"][0]["url"], headers=BEARER)
+    served = httpx.get(address + told["pictures"][0]["url"], headers=BEARER, timeout=60)
     assert served.content == data
     assert ada.told("job", job=told["id"])["state"] == "done"
     assert bob.refusal("job", job=told["id"]) == "There is no such job. It may be somebody else's."
     assert bob.refusal("stop", job=told["id"]) == "There is no such job. It may be somebody else's."
-    assert httpx.get(f"{address}{PATH}/schema", headers=BEARER).status_code == 404
+    assert httpx.get(f"{address}{PATH}/schema", headers=BEARER, timeout=60).status_code == 404
     nobody = Tools(address, BEARER)
     assert nobody.refusal("generate", **QUICK).startswith("There is no X-Flash-Visitor")
     assert nobody.refusal("train_lora", name="x", folder="/").startswith("There is no tool called 'train_lora'")
@@ -316,7 +316,9 @@ def test_who_is_let_in_is_as_the_page_of_rights_says(address: str, own: Tools) -
     for methods, paths, *statuses in rows:
         for method, path in product(methods.split(", "), re.findall("`(.+?)`", paths)):
             for (url, headers), status in zip(who, statuses, strict=True):
-                answer = httpx.request(method, url + path, headers=headers, json={} if method == "POST" else None)
+                answer = httpx.request(
+                    method, url + path, headers=headers, json={} if method == "POST" else None, timeout=60
+                )
                 assert answer.status_code == int(status), (method, path, headers)
 
 

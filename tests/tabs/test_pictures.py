@@ -58,5 +58,5 @@ def test_a_page_that_is_closed_fetches_no_more(panel: PicturesPanel, hub: FakeHu
     assert "asking the hub" in first[panel.told] and not first[panel.fetch].interactive
     (fetching,) = [thread for thread in threading.enumerate() if thread.name == "fetch"]
     looking.close()  # type: ignore[attr-defined]
-    fetching.join(timeout=15)
+    fetching.join(timeout=25)
     assert not fetching.is_alive()

@@ -12,7 +12,7 @@ from studio.services import Services, open_services
 from studio.settings import Settings
 from tabs import shell
 from tabs.launch import launch
-from tabs.sessions import KEPT_CLOSED
+from tabs.sessions import CLOSING, KEPT_CLOSED
 from tests.tabs.conftest import free_port
 
 PATIENCE_S = 30.0
@@ -45,6 +45,7 @@ def test_pages_that_were_closed_are_forgotten_and_those_that_are_open_are_not(pa
                 next(heard.iter_lines())
                 use(client, page, session)
                 if number == KEPT_CLOSED:
+                    time.sleep(CLOSING.total_seconds())  # else it counts as closed at the same time
                     use(client, page, "closed3")  # it only lost the connection, and is in use again
     deadline = time.monotonic() + PATIENCE_S
     while len(sessions) > KEPT_CLOSED + 2 and time.monotonic() < deadline:

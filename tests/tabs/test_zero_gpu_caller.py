@@ -74,8 +74,8 @@ def address(tmp_path: Path) -> Iterator[str]:
 def test_the_token_of_a_visitor_reaches_their_job(address: str) -> None:
     one, other = (Client(address, headers={HEADER: name}, verbose=False) for name in ("one", "other"))
     assert [one.predict(api_name="/ask"), other.predict(api_name="/ask")] == ["one", "other"]
-    assert httpx.get(f"{address}thread", headers={HEADER: "third"}).json() == "third"
-    assert httpx.get(f"{address}thread").json() == "nobody"
-    httpx.get(f"{address}loop", headers={HEADER: "fourth"})
-    assert httpx.get(f"{address}thread", headers={HEADER: "fifth"}).json() == "fifth"
-    assert httpx.get(f"{address}found").json() == ["one", "other", "third", "nobody", "fourth", "fifth"]
+    assert httpx.get(f"{address}thread", headers={HEADER: "third"}, timeout=60).json() == "third"
+    assert httpx.get(f"{address}thread", timeout=60).json() == "nobody"
+    httpx.get(f"{address}loop", headers={HEADER: "fourth"}, timeout=60)
+    assert httpx.get(f"{address}thread", headers={HEADER: "fifth"}, timeout=60).json() == "fifth"
+    assert httpx.get(f"{address}found", timeout=60).json() == ["one", "other", "third", "nobody", "fourth", "fifth"]

@@ -50,7 +50,10 @@ AcceleratorName = Annotated[
 ]
 PICTURES: Mapping[str, str] = {"image": "init_image", "mask": "mask", "control_image": "control_image"}
 """The parameters that are pictures: what a request calls them."""
-_FORMS = "A PNG, JPEG or WebP file, its base64, or the name that a recipe has for one. Addresses are not fetched."
+_FORMS = (
+    "PNG, JPEG or WebP, in base64 or as a file that your client sends, or the name that a recipe has for one. No path "
+    "and no address is read."
+)
 JobId = Annotated[str, Field(description="The id of a job, as the call that began it told.")]
 Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_S, description=_WAIT)]
 

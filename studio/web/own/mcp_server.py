@@ -13,18 +13,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
+from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio import __version__
 from studio.domain.errors import InvalidRequest, JobCancelled, NotFound
 from studio.domain.images import ImageRecord
 from studio.services import Services
-from studio.web.bodies import read_bytes
+from studio.web.bodies import Bounded
 from studio.web.own.calls import Call, Replies, Reply, offered
-from studio.web.refusals import Refused, told
+from studio.web.refusals import told
 
 if TYPE_CHECKING:
     from mcp import types
@@ -69,38 +67,9 @@ def mcp_server(services: Services) -> McpServer:
         async with manager.run():
             yield
 
-    app, methods = _App(manager.handle_request), ["GET", "POST", "DELETE"]
+    app, methods = Bounded(manager.handle_request), ["GET", "POST", "DELETE"]
     routes: list[BaseRoute] = [Route(path, app, methods=methods) for path in (PATH, f"{PATH}/")]
     return McpServer(routes=routes, lifespan=lifespan)
-
-
-class _App:
-    """Starlette takes a function for one that answers requests, and anything else for an ASGI app. No body is read
-    beyond the limit of our own API: the SDK has none."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            body = await read_bytes(Request(scope, receive))
-        except ClientDisconnect:
-            return
-        except Refused as error:
-            said = {"error": {"message": str(error)}}
-            await JSONResponse(said, error.status, error.headers)(scope, receive, send)
-            return
-        await self._app(scope, _again(body, receive), send)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """What `receive` gives, from the beginning, where `body` was read of it already."""
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def received() -> Message:
-        return first.pop() if first else await receive()
-
-    return received
 
 
 def _server(services: Services) -> "Server[Any, Any]":

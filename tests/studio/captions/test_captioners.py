@@ -1,5 +1,6 @@
 """Captioners that cost nothing, what captions are checked for, and the command line over both."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -69,11 +70,11 @@ def test_a_caption_is_checked_by_its_words(caption: str, flags: tuple[Flag, ...]
 def test_very_long_captions_are_told_and_quickly() -> None:
     rng = np.random.default_rng(0)
     long = " ".join(str(number) for number in rng.integers(0, 10**6, 1500))
-    began = time.monotonic()
+    began = time.thread_time()
     assert flags_of(long) == (Flag.TOO_LONG,)
     for odd in ("<" * 10_000, "a " * 5_000, chr(123) * 5_000):
         flags_of(odd)
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_a_judge_finds_captions_that_belong_to_others(services: Services, tmp_path: Path) -> None:
@@ -166,11 +167,12 @@ def test_from_the_command_line_with_a_process_that_is_killed(cli: Cli, tmp_path:
 
     def kill() -> None:
         while not killed.is_set():
-            for child in me.children():
-                if child.pid not in before and "caption" in child.cmdline():
-                    child.send_signal(signal.SIGKILL)
-                    killed.set()
-                    return
+            with contextlib.suppress(psutil.Error):  # one that has just ended
+                for child in me.children():
+                    if child.pid not in before and "caption" in child.cmdline():
+                        child.send_signal(signal.SIGKILL)
+                        killed.set()
+                        return
             time.sleep(0.05)
 
     thread = threading.Thread(target=kill)

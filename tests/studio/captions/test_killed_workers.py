@@ -98,7 +98,7 @@ def test_every_picture_once_whatever_is_killed(tmp_path: Path, is_tree: bool) ->
     with groq_server(answer=answer) as server:
         fleet = Fleet(folder, server, tmp_path / "data")
         while kills < KILLS and sum(asked.values()) < PICTURES:
-            goal = sum(asked.values()) + chance.randint(1, max(2, PICTURES // (KILLS + 2) * 2 - 2))
+            goal = sum(asked.values()) + chance.randint(1, max(2, PICTURES // (KILLS + 2)))
             deadline = time.monotonic() + 30
             while sum(asked.values()) < min(goal, PICTURES) and time.monotonic() < deadline:
                 time.sleep(0.001)

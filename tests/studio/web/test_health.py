@@ -18,7 +18,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture
 def watch(services: Services, serve: Serve) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=serve(health.health_routes(services))) as client:
+    with httpx.Client(base_url=serve(health.health_routes(services)), timeout=60) as client:
         yield client
 
 

@@ -51,6 +51,7 @@ def test_who_follows_a_job_learns_what_it_waits_for_and_that_it_went_on(
         assert view["state"] == "running" and view["held"]["message"] and view["held"]["hint"]
         assert str(services.settings.data_dir) not in json.dumps(view)
     assert [told["event"] for told in events(client, address)][-2:] == ["image_ready", "finished"]
+    assert "held" not in [told["event"] for told in events(client, address)], "that is over"
     view = client.get(address).json()
     assert view["state"] == "done" and view["held"] is None and view["num_pictures"] == 1
 

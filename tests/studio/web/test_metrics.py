@@ -49,7 +49,7 @@ def read(text: str) -> dict[str, float]:
 def test_work_is_counted(services: Services, serve: Serve) -> None:
     url = serve(health_routes(services))
     secret, visitor = "a small purple diamond on a white background", visitor_of("v" * 24)
-    before = read(httpx.get(f"{url}/metrics").text)
+    before = read(httpx.get(f"{url}/metrics", timeout=60).text)
     assert before["studio_jobs_waiting"] == before["studio_pictures_total"] == 0
     assert not any(key.startswith(("studio_jobs_total{", "studio_picture_seconds{")) for key in before)
     services.generate(secret, num_inference_steps=2, num_images=2)
@@ -58,7 +58,7 @@ def test_work_is_counted(services: Services, serve: Serve) -> None:
     while services.runner.row(jobs[0].id).state == "queued":
         time.sleep(0.01)
     jobs[2].cancel()
-    answer = httpx.get(f"{url}/metrics")
+    answer = httpx.get(f"{url}/metrics", timeout=60)
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = read(answer.text)
     assert found['studio_jobs_total{kind="generate",state="done"}'] == 1

@@ -404,5 +404,5 @@ def test_a_request_that_is_sent_again_is_drawn_once(url: str, services: Services
     asked = {"prompt": "a red star", "steps": 2}  # a seed is chosen for the first alone
     drawn = [httpx.post(f"{url}/sdapi/v1/txt2img", json=asked, headers=named, timeout=60).json() for _ in range(2)]
     assert drawn[0]["images"] == drawn[1]["images"] and services.gallery.count() == 1
-    other = httpx.post(f"{url}/sdapi/v1/txt2img", json={**asked, "steps": 3}, headers=named)
+    other = httpx.post(f"{url}/sdapi/v1/txt2img", json={**asked, "steps": 3}, headers=named, timeout=60)
     assert other.status_code == 422 and "was used for another request" in other.json()["detail"]

@@ -100,14 +100,14 @@ def test_what_cannot_be_drawn_is_refused(
     url: str, services: Services, values: dict[str, Any], said: str, field: str
 ) -> None:
     content = json.dumps({"prompt": "a red star", **values})
-    answer = httpx.post(f"{url}/txt2img", content=content, headers={"content-type": "application/json"})
+    answer = httpx.post(f"{url}/txt2img", content=content, headers={"content-type": "application/json"}, timeout=60)
     check(answer, 422, said, field)
     assert services.gallery.count() == 0
 
 
 def test_an_unknown_sampler_is_not_found_in_the_words_that_clients_know(url: str) -> None:
     for name in ("Euler B", 'DPM++ 2M, Seed: 1, Sampler: "Heun"\nx'):
-        answer = httpx.post(f"{url}/txt2img", json={"prompt": "a", "sampler_name": name})
+        answer = httpx.post(f"{url}/txt2img", json={"prompt": "a", "sampler_name": name}, timeout=60)
         check(answer, 404, "Sampler not found", "Euler a")
         assert answer.json()["detail"] == "Sampler not found"
 
@@ -138,7 +138,7 @@ def test_an_unknown_sampler_is_not_found_in_the_words_that_clients_know(url: str
 def test_pictures_that_cannot_be_begun_from_are_refused(
     url: str, services: Services, values: dict[str, Any], said: str, field: str
 ) -> None:
-    check(httpx.post(f"{url}/img2img", json={"prompt": "a red star", **values}), 422, said, field)
+    check(httpx.post(f"{url}/img2img", json={"prompt": "a red star", **values}, timeout=60), 422, said, field)
     assert services.gallery.count() == 0
 
 
@@ -150,20 +150,22 @@ def test_the_whole_picture_is_drawn_where_only_the_masked_part_is_asked_for_and_
 
 def test_what_no_program_should_send_is_refused_in_its_form_too(url: str) -> None:
     json_type = {"content-type": "application/json"}
-    check(httpx.post(f"{url}/txt2img", data={"prompt": "a"}), 415, "application/x-www-form-urlencoded")
-    check(httpx.post(f"{url}/options", content=b"{}"), 415, "of no content type")
+    check(httpx.post(f"{url}/txt2img", data={"prompt": "a"}, timeout=60), 415, "application/x-www-form-urlencoded")
+    check(httpx.post(f"{url}/options", content=b"{}", timeout=60), 415, "of no content type")
     for content in (b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}"):
-        check(httpx.post(f"{url}/txt2img", content=content, headers=json_type), 422, "The body is no JSON")
+        check(httpx.post(f"{url}/txt2img", content=content, headers=json_type, timeout=60), 422, "The body is no JSON")
     deep = b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}"
-    check(httpx.post(f"{url}/txt2img", content=deep, headers=json_type), 422, "more than 32 deep")
+    check(httpx.post(f"{url}/txt2img", content=deep, headers=json_type, timeout=60), 422, "more than 32 deep")
     for field in ("prompt", "infotext", "hr_prompt"):
         half = json.dumps({"prompt": "a red star", field: "a\ud800"})
-        check(httpx.post(f"{url}/txt2img", content=half, headers=json_type), 422, "it must be a text", field)
-    check(httpx.get(f"{url}/txt2img"), 405, "txt2img is asked by POST")
-    assert httpx.delete(f"{url}/options").headers["allow"] == "GET, POST"
-    check(httpx.get(f"{url}/no-such-thing"), 404, "no 'no-such-thing' under /sdapi/v1")
-    check(httpx.get(f"{url}/../v1/..%2f..%2fetc/passwd"), 404, "under /sdapi/v1")
-    check(httpx.post(f"{url}/options", json={"sd_model_checkpoint": ["a"]}), 422, "no model called")
+        check(
+            httpx.post(f"{url}/txt2img", content=half, headers=json_type, timeout=60), 422, "it must be a text", field
+        )
+    check(httpx.get(f"{url}/txt2img", timeout=60), 405, "txt2img is asked by POST")
+    assert httpx.delete(f"{url}/options", timeout=60).headers["allow"] == "GET, POST"
+    check(httpx.get(f"{url}/no-such-thing", timeout=60), 404, "no 'no-such-thing' under /sdapi/v1")
+    check(httpx.get(f"{url}/../v1/..%2f..%2fetc/passwd", timeout=60), 404, "under /sdapi/v1")
+    check(httpx.post(f"{url}/options", json={"sd_model_checkpoint": ["a"]}, timeout=60), 422, "no model called")
 
 
 def test_a_body_may_be_so_large_only(url: str) -> None:
@@ -187,7 +189,7 @@ def test_settings_that_mean_nothing_here_may_be_anything(url: str) -> None:
 
 @pytest.mark.parametrize("image", ["http://127.0.0.1/a.png", "aGVsbG8=", PICTURE[:100], 5, None])
 def test_a_picture_that_cannot_be_read_has_no_settings(url: str, image: Any) -> None:
-    assert httpx.post(f"{url}/png-info", json={"image": image}).status_code == 422
+    assert httpx.post(f"{url}/png-info", json={"image": image}, timeout=60).status_code == 422
 
 
 def test_settings_are_read_from_any_kind_of_picture(url: str) -> None:
@@ -198,9 +200,9 @@ def test_settings_are_read_from_any_kind_of_picture(url: str) -> None:
         buffer = io.BytesIO()
         Image.new("RGB", (8, 8)).save(buffer, kind, exif=exif)
         image = f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
-        answer = httpx.post(f"{url}/png-info", json={"image": image}).json()
+        answer = httpx.post(f"{url}/png-info", json={"image": image}, timeout=60).json()
         assert answer["info"] == text and answer["parameters"]["Sampler"] == "Euler"
-    plain = httpx.post(f"{url}/png-info", json={"image": PICTURE}).json()
+    plain = httpx.post(f"{url}/png-info", json={"image": PICTURE}, timeout=60).json()
     assert plain == {"info": "", "items": {}, "parameters": {}}
 
 
@@ -214,7 +216,7 @@ def test_when_too_much_waits_it_is_said_when_to_ask_again(url: str, services: Se
     while services.runner.row(first.id).state == "queued":
         time.sleep(0.02)
     services.generation.submit(LONG)
-    answer = httpx.post(f"{url}/txt2img", json={"prompt": "a red star"})
+    answer = httpx.post(f"{url}/txt2img", json={"prompt": "a red star"}, timeout=60)
     check(answer, 503, "1 jobs are waiting already")
     assert int(answer.headers["retry-after"]) > 0
     for job in services.runner.active("local"):

@@ -93,7 +93,7 @@ def refused(kind: type[APIError], ask: Callable[..., Any], **values: Any) -> Any
 
 
 def eventually(look: Callable[[], Any]) -> Any:
-    for _ in range(400):
+    for _ in range(3_000):
         if found := look():
             return found
         time.sleep(0.02)
@@ -195,7 +195,7 @@ def test_an_address_leads_to_the_picture(client: OpenAI, services: Services, url
     (item,) = items(client.images.generate(prompt=CIRCLE, response_format="url", extra_body=QUICK))
     (record,) = services.gallery.find()
     assert item.url == f"{url}/pictures/{record.id}.png" and item.b64_json is None
-    assert httpx.get(item.url).content == services.gallery.path(record).read_bytes()
+    assert httpx.get(item.url, timeout=60).content == services.gallery.path(record).read_bytes()
 
 
 def test_what_has_no_effect_here_is_taken_and_what_nobody_knows_is_left_alone(client: OpenAI) -> None:
@@ -321,9 +321,9 @@ def test_what_cannot_be_edited_is_refused_in_a_sentence(client: OpenAI, url: str
     for values, param, sentence in asked:
         error = refused(BadRequestError, edit, **values)
         assert error.param == param and sentence in error.body["message"]
-    answer = httpx.post(f"{url}/v1/images/edits", files={"prompt": (None, CIRCLE)})
+    answer = httpx.post(f"{url}/v1/images/edits", files={"prompt": (None, CIRCLE)}, timeout=60)
     assert answer.status_code == 400 and answer.json()["error"]["param"] == "image"
-    answer = httpx.post(f"{url}/v1/images/edits", files={"image": (None, "http://127.0.0.1:1/a.png")})
+    answer = httpx.post(f"{url}/v1/images/edits", files={"image": (None, "http://127.0.0.1:1/a.png")}, timeout=60)
     assert answer.status_code == 400 and "no prompt" in answer.text
 
 
@@ -450,7 +450,9 @@ def test_other_bodies_paths_and_methods_are_refused_in_the_same_form(url: str) -
 def test_values_that_no_client_sends_are_refused_too(url: str) -> None:
     for values in ({"n": float("nan")}, {"prompt": "\ud800"}, {"model": ["x"]}, {"size": 5}, {"stream": "maybe"}):
         body = json.dumps({"prompt": CIRCLE, **values})
-        answer = httpx.post(f"{url}/v1/images/generations", content=body, headers={"Content-Type": "application/json"})
+        answer = httpx.post(
+            f"{url}/v1/images/generations", content=body, headers={"Content-Type": "application/json"}, timeout=60
+        )
         assert answer.status_code in (400, 404) and answer.json()["error"]["message"].endswith(".")
 
 
