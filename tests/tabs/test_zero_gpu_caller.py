@@ -18,6 +18,7 @@ from studio.job import Job
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
 from tabs.zero_gpu_caller import ZeroGpuCaller
+from tests.tabs.conftest import free_port
 
 PATIENCE_S = 60
 HEADER = "x-ip-token"
@@ -59,7 +60,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     _, local, _ = demo.launch(
         prevent_thread_lock=True,
         quiet=True,
-        server_port=None,
+        server_port=free_port(),
         app_kwargs={
             "routes": [Route("/thread", on_thread), Route("/loop", on_loop), Route("/found", last)],
             "middleware": [Middleware(ZeroGpuCaller, blocks=demo)],
