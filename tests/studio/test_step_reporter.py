@@ -15,6 +15,7 @@ class _Told(list[Any]):
     """The part of a job that its reporter sees."""
 
     is_watched = False
+    held_s = 0.0
 
     def emit(self, event_type: type, **values: Any) -> None:
         self.append(SimpleNamespace(**values))
@@ -47,3 +48,18 @@ def test_of_steps_quicker_than_an_eye_the_first_of_each_picture_is_told(monkeypa
         reporter.image_done()
     assert [(event.image_index, event.step) for event in told] == [(0, 1), (0, 4), (1, 1), (1, 4)]
     assert told[-1].eta_s == 0
+
+
+def test_time_in_which_it_was_held_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("studio.step_reporter.time.monotonic", lambda: now)
+    told = _Told()
+    reporter = StepReporter(told, num_images=2)  # pyright: ignore[reportArgumentType]
+    for _ in range(2):
+        for number in range(1, 5):
+            reporter(_step(number))
+            now += 1.0
+        reporter.image_done()
+        now += 3600.0  # its disk was full for an hour
+        told.held_s += 3600.0
+    assert told[-2].eta_s == 1.0 and reporter.elapsed_s == 8.0
