@@ -55,7 +55,8 @@ def starting() -> str:
 
 def held(event: Held) -> str:
     """Something keeps the job from going on."""
-    return as_json(phase="waiting", line=held_line(event), announce=held_line(event))
+    line = held_line(event)
+    return as_json(phase="waiting", line=line, announce=line)
 
 
 def held_line(event: Held) -> str:

@@ -37,18 +37,16 @@ async def wait_for(job: Job, request: Request, *, is_kept: bool = False) -> None
         JobCancelled: it was cancelled, or nobody waits for it any more, or the studio stops.
     """
     asked = time.monotonic()
-    while not (job.is_over or job.is_paused):
-        if await request.is_disconnected():
-            if not is_kept:
-                await run_in_threadpool(job.cancel)
-            raise JobCancelled
-        try:
+    try:
+        while not (job.is_over or job.is_paused):
+            if await request.is_disconnected():
+                raise JobCancelled
             job.check_goes_on()
-        except StorageFailed:
-            if not is_kept:
-                await run_in_threadpool(job.cancel)
-            raise
-        asked = await rest(job, asked)
+            asked = await rest(job, asked)
+    except (JobCancelled, StorageFailed):
+        if not is_kept:
+            await run_in_threadpool(job.cancel)
+        raise
     if not job.is_over:
         raise JobCancelled
     job.result(timeout=0)

@@ -20,7 +20,8 @@ from studio.web.access import new_token
 from tabs import shell
 from tabs.launch import launch
 from tests.reliability.conftest import Score
-from tests.tabs.conftest import free_port, no_leaked_event_loops  # noqa: F401  (a fixture)
+from tests.tabs.conftest import no_leaked_event_loops  # noqa: F401  (a fixture)
+from tests.tabs.pages import free_port
 from tests.tabs.test_authorisation import _answer
 from tests.tabs.test_authorisation_routes import routes_of, things
 from tests.watched_names import watched_names

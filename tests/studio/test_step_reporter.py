@@ -36,7 +36,8 @@ def test_every_slow_step_is_told() -> None:
     assert told[-1].eta_s == 0
 
 
-def test_of_steps_quicker_than_an_eye_the_first_of_each_picture_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def two_pictures(monkeypatch: pytest.MonkeyPatch, step_s: float, hold_s: float = 0.0) -> tuple[_Told, StepReporter]:
+    """What is told of two pictures whose steps take so long, and which are held so long after each."""
     now = 0.0
     monkeypatch.setattr("studio.step_reporter.time.monotonic", lambda: now)
     told = _Told()
@@ -44,22 +45,19 @@ def test_of_steps_quicker_than_an_eye_the_first_of_each_picture_is_told(monkeypa
     for _ in range(2):
         for number in range(1, 5):
             reporter(_step(number))
-            now += PAUSE_S * 0.4
+            now += step_s
         reporter.image_done()
+        now += hold_s
+        told.held_s += hold_s
+    return told, reporter
+
+
+def test_of_steps_quicker_than_an_eye_the_first_of_each_picture_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, _ = two_pictures(monkeypatch, step_s=PAUSE_S * 0.4)
     assert [(event.image_index, event.step) for event in told] == [(0, 1), (0, 4), (1, 1), (1, 4)]
     assert told[-1].eta_s == 0
 
 
 def test_time_in_which_it_was_held_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("studio.step_reporter.time.monotonic", lambda: now)
-    told = _Told()
-    reporter = StepReporter(told, num_images=2)  # pyright: ignore[reportArgumentType]
-    for _ in range(2):
-        for number in range(1, 5):
-            reporter(_step(number))
-            now += 1.0
-        reporter.image_done()
-        now += 3600.0  # its disk was full for an hour
-        told.held_s += 3600.0
+    told, reporter = two_pictures(monkeypatch, step_s=1.0, hold_s=3600.0)
     assert told[-2].eta_s == 1.0 and reporter.elapsed_s == 8.0

@@ -2,16 +2,16 @@
 
 import asyncio
 import secrets
-import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import gradio as gr
 import pytest
 from PIL import Image
 
+from engines.base import Engine
 from studio.domain.catalogue import Catalogue
 from studio.domain.images import ImageRecord
 from studio.domain.request import GenerationRequest
@@ -21,6 +21,7 @@ from studio.settings import Settings
 from studio.web.access import visitor_of
 from tabs import shell
 from tabs.generate import GenerateTab, build_generate
+from tests.tabs.pages import PASSWORD, Page, page_up
 
 
 class Keep(Protocol):
@@ -66,11 +67,24 @@ def keep(services: Services) -> Keep:
     return partial(kept, services)
 
 
-def free_port() -> int:
-    """One that nobody listens on. Where Gradio looks for one itself it leaves a socket open for each that is taken."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+@pytest.fixture(scope="module")
+def own(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page that is up, of one's own."""
+    with page_up(engine, tmp_path_factory.mktemp("own")) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def shared(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One that others reach with the password."""
+    with page_up(engine, tmp_path_factory.mktemp("shared"), mode="shared", password=PASSWORD) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def client(own: Page) -> Any:
+    """Gradio's own client of the page of one's own."""
+    return own.client()
 
 
 def kept(services: Services, token: str, prompt: str = "a red circle") -> ImageRecord:

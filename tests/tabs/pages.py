@@ -1,6 +1,7 @@
 """The page really up, on a port of its own, over the engine that tests share; and Gradio's own clients of it. Nobody
 trains: that takes a process which loads everything anew."""
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from studio.services import Services, open_services
 from studio.settings import Settings
 from tabs import shell
 from tabs.launch import launch
-from tests.tabs.conftest import free_port
 
+PASSWORD = "a password for guests"
 PATIENCE_S = 120.0
 
 
@@ -61,3 +62,10 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def free_port() -> int:
+    """One that nobody listens on. Where Gradio looks for one itself it leaves a socket open for each that is taken."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]

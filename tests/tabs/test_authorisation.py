@@ -23,7 +23,8 @@ from studio.settings import Settings
 from studio.web.access import new_token, visitor_of
 from tabs import shell
 from tabs.launch import launch
-from tests.tabs.conftest import Keep, free_port
+from tests.tabs.conftest import Keep
+from tests.tabs.pages import free_port
 
 # Gradio asks pandas for an option that pandas 3 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.future.no_silent_downcasting:DeprecationWarning")

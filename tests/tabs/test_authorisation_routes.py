@@ -31,7 +31,8 @@ from studio.web.gate import LOGIN
 from tabs import shell
 from tabs.launch import launch
 from tests.studio.adapter_files import adapter_file
-from tests.tabs.conftest import free_port, kept
+from tests.tabs.conftest import kept
+from tests.tabs.pages import free_port
 
 # Gradio asks pandas for an option that pandas 3 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.future.no_silent_downcasting:DeprecationWarning")

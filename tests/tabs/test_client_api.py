@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import sd_parsers
 from gradio_client.exceptions import AppError, AuthenticationError
 from PIL import Image
 
-from engines.base import Engine
 from studio.domain.errors import InvalidRequest
 from studio.domain.request import parse_request
 from studio.gallery import opened
@@ -20,34 +18,16 @@ from studio.metadata import read_record
 from studio.settings import PROJECT_ROOT
 from studio.web.access import new_token, visitor_of
 from studio.web.own.calls import CALLS
-from tests.tabs.pages import PATIENCE_S, Page, page_up, until
+from tests.tabs.pages import PASSWORD, PATIENCE_S, Page, until
 
 # Gradio asks pandas for an option that pandas 3 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.future.no_silent_downcasting:DeprecationWarning")
 
-PASSWORD = "a password for guests"
 PROMPT = "a large red circle on a white background"
 QUICK = {"prompt": PROMPT, "num_inference_steps": 4, "seed": 7}
 ENDLESS = {**QUICK, "num_inference_steps": 150, "num_images": 64}
 OWNERS = {"train_lora", "training"}
 NOT_THERE = "There is no such job. It may be somebody else's."
-
-
-@pytest.fixture(scope="module")
-def own(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with page_up(engine, tmp_path_factory.mktemp("own")) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def shared(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with page_up(engine, tmp_path_factory.mktemp("shared"), mode="shared", password=PASSWORD) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def client(own: Page) -> Any:
-    return own.client()
 
 
 def visitor(page: Page, token: str) -> Any:

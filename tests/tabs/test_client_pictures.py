@@ -3,7 +3,7 @@
 import base64
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from engines.base import Engine
 from engines.pocket.checker import judge
 from engines.pocket.grammar import parse
 from engines.pocket.world import render
 from studio.gallery import opened
 from studio.web.access import new_token
-from tests.tabs.pages import PATIENCE_S, Page, page_up
+from tests.tabs.pages import PASSWORD, PATIENCE_S, Page
 from tests.watched_names import watched_names
 
 # Gradio asks pandas for options that pandas 3 deprecates, and does not get to its end where that is an error.
@@ -28,30 +27,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated:DeprecationWarning"),
 ]
 
-PASSWORD = "a password for guests"
 BEFORE, AFTER = "a large red circle on a white background", "a large blue circle on a white background"
 QUICK = {"prompt": AFTER, "num_inference_steps": 6, "seed": 7}
 NOT_SENT = "The picture is no file that you sent. Send the file itself."
 NOWHERE = "This is no file that was sent here. Send the file itself."
 NOT_FETCHED = "A file at an address is not fetched. Send the file itself."
 NOT_YOURS = "The picture is no file that you sent. Send the file itself, with the same X-Flash-Visitor."
-
-
-@pytest.fixture(scope="module")
-def own(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with page_up(engine, tmp_path_factory.mktemp("own")) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def shared(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with page_up(engine, tmp_path_factory.mktemp("shared"), mode="shared", password=PASSWORD) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def client(own: Page) -> Any:
-    return own.client()
 
 
 @pytest.fixture(scope="module")

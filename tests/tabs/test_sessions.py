@@ -13,7 +13,7 @@ from studio.settings import Settings
 from tabs import shell
 from tabs.launch import launch
 from tabs.sessions import CLOSING, KEPT_CLOSED
-from tests.tabs.conftest import free_port
+from tests.tabs.pages import free_port
 
 PATIENCE_S = 30.0
 

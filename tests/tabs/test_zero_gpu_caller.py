@@ -18,7 +18,7 @@ from studio.job import Job
 from studio.jobs import JobRunner
 from studio.ledger import Ledger
 from tabs.zero_gpu_caller import ZeroGpuCaller
-from tests.tabs.conftest import free_port
+from tests.tabs.pages import free_port
 
 PATIENCE_S = 60
 HEADER = "x-ip-token"
